@@ -1,0 +1,188 @@
+//! What every backplane must do, written against the trait: mounted once for each implementation.
+
+use super::{Answer, Audience, Backplane, BackplaneError, Deliver, Encoded, Membership, Query, Reached, Whom};
+use crate::protocol::hub::{EncodeError, Frame, Protocol};
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// Runs the whole suite on two nodes that `join` connects to each other.
+pub(crate) async fn check(mut join: impl FnMut() -> Arc<dyn Backplane>) {
+    let nodes = [Node::start(join(), "a"), Node::start(join(), "b")];
+    every_node_delivers_once_and_in_order(&nodes).await;
+    a_message_that_cannot_be_encoded_is_its_senders_error(&nodes).await;
+    group_changes_reach_the_connection(&nodes).await;
+    a_question_is_answered_to_who_asked(&nodes).await;
+    a_question_to_nobody_fails(&nodes).await;
+    closing_and_queries_reach_all_nodes(&nodes).await;
+    a_node_that_is_gone_is_not_missed(join(), &nodes).await;
+}
+
+async fn every_node_delivers_once_and_in_order(nodes: &[Arc<Node>; 2]) {
+    let audience = Audience::GroupExcept("lobby".into(), vec!["x".into()]);
+    for text in ["one", "two", "three"] {
+        done(nodes[0].backplane.send(&audience, &Text(text)).unwrap()).await;
+    }
+    for node in nodes {
+        eventually(|| node.seen().len() == 3).await;
+        let want = ["one", "two", "three"].map(|text| format!("{audience:?} {text}"));
+        assert_eq!(node.take(), want);
+    }
+}
+
+async fn a_message_that_cannot_be_encoded_is_its_senders_error(nodes: &[Arc<Node>; 2]) {
+    let refused = nodes[0].backplane.send(&Audience::All, &Text(UNENCODABLE));
+    assert!(matches!(refused, Err(BackplaneError::Encode(_))), "{refused:?}");
+    assert!(nodes[0].take().is_empty());
+}
+
+async fn group_changes_reach_the_connection(nodes: &[Arc<Node>; 2]) {
+    done(nodes[0].backplane.change_group("b-1", "lobby", Membership::Join)).await;
+    eventually(|| nodes[1].seen().contains(&"Join b-1 lobby".into())).await;
+    nodes.iter().for_each(|node| drop(node.take()));
+}
+
+async fn a_question_is_answered_to_who_asked(nodes: &[Arc<Node>; 2]) {
+    let [a, b] = nodes;
+    let id = a.backplane.question_id();
+    assert_ne!(id, b.backplane.question_id());
+    done(a.backplane.ask("b-1", &id, &Text("name?")).unwrap()).await;
+    eventually(|| b.seen().contains(&format!("ask b-1 {id} name?"))).await;
+    b.backplane.answer(&id, Answer::Result(Protocol::Json, b"\"ann\"".to_vec()));
+    eventually(|| a.seen().iter().any(|line| line.starts_with(&format!("answered {id} Result")))).await;
+    // a second answer has nobody to go to
+    b.backplane.answer(&id, Answer::Void);
+    nodes.iter().for_each(|node| drop(node.take()));
+}
+
+async fn a_question_to_nobody_fails(nodes: &[Arc<Node>; 2]) {
+    let [a, _] = nodes;
+    let id = a.backplane.question_id();
+    let outcome = match a.backplane.ask("nobody", &id, &Text("name?")) {
+        Ok(reached) => reached.wait().await,
+        Err(e) => Err(e),
+    };
+    assert!(matches!(outcome, Err(BackplaneError::NoConnection(id)) if id == "nobody"));
+    nodes.iter().for_each(|node| drop(node.take()));
+}
+
+async fn closing_and_queries_reach_all_nodes(nodes: &[Arc<Node>; 2]) {
+    done(nodes[0].backplane.close(&Whom::User("ann".into()))).await;
+    for node in nodes {
+        eventually(|| node.seen().contains(&r#"close User("ann")"#.into())).await;
+        node.take();
+    }
+    let query = Query::Connections(Whom::Group("lobby".into()));
+    let mut known = nodes[0].backplane.query(&query).wait().await.unwrap();
+    known.sort();
+    assert_eq!(known, ["a-1", "b-1"]);
+}
+
+async fn a_node_that_is_gone_is_not_missed(third: Arc<dyn Backplane>, nodes: &[Arc<Node>; 2]) {
+    drop(Node::start(third, "c"));
+    done(nodes[0].backplane.send(&Audience::All, &Text("still here")).unwrap()).await;
+    for node in nodes {
+        eventually(|| node.seen() == ["All still here"]).await;
+    }
+}
+
+/// A node that has one connection, named after it, and notes what it is told.
+struct Node {
+    name: &'static str,
+    backplane: Arc<dyn Backplane>,
+    log: Mutex<Vec<String>>,
+}
+
+impl Node {
+    fn start(backplane: Arc<dyn Backplane>, name: &'static str) -> Arc<Self> {
+        let node = Arc::new(Self { name, backplane, log: Mutex::default() });
+        let end: std::sync::Weak<dyn Deliver> = Arc::downgrade(&node) as _;
+        node.backplane.attach(end);
+        node
+    }
+
+    fn seen(&self) -> Vec<String> {
+        self.log.lock().clone()
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.log.lock())
+    }
+
+    fn note(&self, line: String) {
+        self.log.lock().push(line);
+    }
+
+    fn has(&self, connection: &str) -> bool {
+        connection == format!("{}-1", self.name)
+    }
+}
+
+impl Deliver for Node {
+    fn deliver(&self, audience: &Audience, message: &dyn Encoded) -> Result<(), EncodeError> {
+        let text = text(message)?;
+        self.note(format!("{audience:?} {text}"));
+        Ok(())
+    }
+
+    fn change_group(&self, connection: &str, group: &str, change: Membership) {
+        if self.has(connection) {
+            self.note(format!("{change:?} {connection} {group}"));
+        }
+    }
+
+    fn ask(&self, connection: &str, question: &str, message: &dyn Encoded) -> Result<bool, EncodeError> {
+        if !self.has(connection) {
+            return Ok(false);
+        }
+        self.note(format!("ask {connection} {question} {}", text(message)?));
+        Ok(true)
+    }
+
+    fn answered(&self, question: &str, answer: Answer) {
+        self.note(format!("answered {question} {answer:?}"));
+    }
+
+    fn close(&self, whom: &Whom) {
+        self.note(format!("close {whom:?}"));
+    }
+
+    fn query(&self, _: &Query) -> Vec<String> {
+        vec![format!("{}-1", self.name)]
+    }
+}
+
+struct Text(&'static str);
+
+impl Encoded for Text {
+    fn frame(&self, protocol: Protocol) -> Result<Frame, EncodeError> {
+        if self.0 == UNENCODABLE {
+            return Err(EncodeError { protocol, source: "not a number".into() });
+        }
+        Ok(Frame::of_framed(protocol, self.0.as_bytes()))
+    }
+
+    fn key(&self) -> &str {
+        self.0
+    }
+}
+
+fn text(message: &dyn Encoded) -> Result<String, EncodeError> {
+    Ok(String::from_utf8(message.frame(Protocol::Json)?.payload().to_vec()).unwrap())
+}
+
+async fn done<T>(reached: Reached<T>) -> T {
+    reached.wait().await.unwrap()
+}
+
+/// Waits for what another node, which may be another process one day, has to do first.
+async fn eventually(condition: impl Fn() -> bool) {
+    for _ in 0..500 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("did not happen within 5 s");
+}
+
+const UNENCODABLE: &str = "NaN";

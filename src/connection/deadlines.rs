@@ -1,0 +1,145 @@
+use super::ConnectionOptions;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+/// The times of one connection, as plain numbers that its task stores and the sweep reads. There is no timer a connection: the sweep
+/// asks [`is_due`](Self::is_due) once a second and wakes the task, which reads what has come and then asks [`due`](Self::due).
+///
+/// ```text
+///   Handshaking --accepted--> Open --end--> Closing
+///   `since`: of opening       of the last ping  of the end
+/// ```
+#[derive(Debug)]
+pub(super) struct Deadlines {
+    stage: AtomicU8,
+    since: AtomicU32,
+    /// When the client's last message came.
+    seen: AtomicU32,
+    /// A client that never pings is never timed out: some libraries do not (the reference does the same).
+    client_pings: AtomicBool,
+    /// When the socket became full, or 0.
+    blocked: AtomicU32,
+}
+
+/// What has to be done now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    HandshakeTimeout,
+    Ping,
+    ClientTimeout,
+    SendTimeout,
+    CloseTimeout,
+}
+
+impl Deadlines {
+    pub(super) fn new(now: Millis) -> Self {
+        Self {
+            stage: AtomicU8::new(HANDSHAKING),
+            since: AtomicU32::new(now),
+            seen: AtomicU32::new(now),
+            client_pings: AtomicBool::new(false),
+            blocked: AtomicU32::new(0),
+        }
+    }
+
+    /// The handshake is done. `spread` differs from connection to connection: the first ping comes up to a quarter of an interval early,
+    /// or everybody who connected in a storm would be pinged in the same second for ever after.
+    pub(super) fn opened(&self, now: Millis, options: &ConnectionOptions, spread: u32) {
+        let early = spread % (millis(options.keep_alive_interval) / 4 + 1);
+        self.since.store(now.wrapping_sub(early), Relaxed);
+        self.seen.store(now, Relaxed);
+        self.stage.store(OPEN, Relaxed);
+    }
+
+    pub(super) fn closing(&self, now: Millis) {
+        self.since.store(now, Relaxed);
+        self.stage.store(CLOSING, Relaxed);
+    }
+
+    pub(super) fn pinged(&self, now: Millis) {
+        self.since.store(now, Relaxed);
+    }
+
+    pub(super) fn seen(&self, now: Millis) {
+        self.seen.store(now, Relaxed);
+    }
+
+    pub(super) fn client_pinged(&self) {
+        self.client_pings.store(true, Relaxed);
+    }
+
+    pub(super) fn blocked(&self, since: Option<Millis>) {
+        self.blocked.store(since.map_or(0, |now| now.max(1)), Relaxed);
+    }
+
+    pub(super) fn is_due(&self, now: Millis, options: &ConnectionOptions) -> bool {
+        self.due(now, options).is_some()
+    }
+
+    /// The most pressing thing that is due.
+    pub(super) fn due(&self, now: Millis, options: &ConnectionOptions) -> Option<Due> {
+        let since = now.wrapping_sub(self.since.load(Relaxed));
+        match self.stage.load(Relaxed) {
+            HANDSHAKING => (since >= millis(options.handshake_timeout)).then_some(Due::HandshakeTimeout),
+            CLOSING => (since >= millis(options.close_timeout)).then_some(Due::CloseTimeout),
+            _ => {
+                let blocked = self.blocked.load(Relaxed);
+                let silent = now.wrapping_sub(self.seen.load(Relaxed));
+                if blocked != 0 && now.wrapping_sub(blocked) >= millis(options.send_timeout) {
+                    Some(Due::SendTimeout)
+                } else if self.client_pings.load(Relaxed) && silent >= millis(options.client_timeout) {
+                    Some(Due::ClientTimeout)
+                } else {
+                    (since > millis(options.keep_alive_interval)).then_some(Due::Ping)
+                }
+            }
+        }
+    }
+}
+
+/// The sweep's clock: milliseconds since some moment, wrapping. It stands still while the process does (see `Sweep`).
+pub(super) type Millis = u32;
+
+fn millis(duration: Duration) -> Millis {
+    // half the range of the wrapping clock, 24 days, is "never"
+    duration.as_millis().min(u128::from(u32::MAX / 2)) as Millis
+}
+
+const HANDSHAKING: u8 = 0;
+const OPEN: u8 = 1;
+const CLOSING: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_stage_has_its_own_deadline() {
+        let options = ConnectionOptions::default();
+        let d = Deadlines::new(1_000);
+        assert_eq!(d.due(15_999, &options), None);
+        assert_eq!(d.due(16_000, &options), Some(Due::HandshakeTimeout));
+        d.opened(2_000, &options, 0);
+        assert_eq!(d.due(17_000, &options), None, "only when more than the interval has passed");
+        assert_eq!(d.due(17_001, &options), Some(Due::Ping));
+        d.pinged(17_001);
+        assert_eq!(d.due(32_001, &options), None, "a client that never pinged is not timed out");
+        d.client_pinged();
+        assert_eq!(d.due(32_001, &options), Some(Due::ClientTimeout));
+        d.seen(32_000);
+        d.pinged(32_000);
+        d.blocked(Some(32_000));
+        assert_eq!(d.due(42_000, &options), Some(Due::SendTimeout));
+        d.closing(42_000);
+        assert_eq!(d.due(46_999, &options), None);
+        assert_eq!(d.due(47_000, &options), Some(Due::CloseTimeout));
+    }
+
+    #[test]
+    fn the_clock_may_wrap() {
+        let options = ConnectionOptions::default();
+        let d = Deadlines::new(u32::MAX - 10);
+        assert_eq!(d.due(20, &options), None);
+        assert_eq!(d.due(15_000, &options), Some(Due::HandshakeTimeout));
+    }
+}

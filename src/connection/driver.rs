@@ -1,0 +1,496 @@
+use super::deadlines::Due;
+use super::link::{DUE, RESUME};
+use super::machine::{Machine, Refusal, Step};
+use super::outbound::Batch;
+use super::receive::MESSAGES_IN_A_TURN;
+use super::{CloseReason, Link, Receive, Tenant, Turn};
+use crate::protocol::hub::{Frame, HandshakeError, Message, Protocol};
+use crate::protocol::websocket::{self, FrameReader, Piece};
+use crate::transport::{Registration, Stream};
+use socket2::SockRef;
+use std::cell::Cell;
+use std::future::Future;
+use std::io::{self, Read};
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tracing::debug;
+
+/// The task of one connection over a WebSocket: a dull loop around [`FrameReader`], [`Machine`] and the tenant's receiver.
+///
+/// One future, written by hand. It holds no buffer between messages: reads go through one that its worker thread lends. What it was not
+/// woken for it does not touch, so a wake for output makes no read call.
+pub(super) struct Driver<T: Tenant> {
+    link: Arc<Link>,
+    session: Session<T>,
+    reader: FrameReader,
+    /// The stream, where it is not the link's raw socket.
+    boxed: Option<Box<dyn Stream>>,
+    /// Frames that came with the request, behind its end: the first to be read.
+    early: Box<[u8]>,
+    goodbye: Option<Goodbye>,
+    /// Keeps the connection findable by its token until it has ended.
+    _registration: Option<Registration>,
+}
+
+/// How far the closing handshake has come.
+#[derive(Debug, Default)]
+struct Goodbye {
+    /// The client's close frame has come, or will not be understood any more.
+    heard: bool,
+    /// The client broke the rules: what it still sends is not looked at, only drained, or the reset would overtake our close frame.
+    deaf: bool,
+    /// Ours has left.
+    said: bool,
+}
+
+/// Why a connection stops.
+enum Stop {
+    Reason(CloseReason),
+    /// The client closed its WebSocket.
+    CloseFrame,
+    /// The answer to the handshake is the goodbye.
+    Refused(HandshakeError),
+}
+
+impl From<CloseReason> for Stop {
+    fn from(reason: CloseReason) -> Self {
+        Self::Reason(reason)
+    }
+}
+
+impl<T: Tenant> Driver<T> {
+    pub(super) fn new(link: Arc<Link>, tenant: Arc<T>, boxed: Option<Box<dyn Stream>>, early: Box<[u8]>, registration: Option<Registration>) -> Self {
+        let session = Session { tenant, receiver: None, machine: Machine::default(), kept: Vec::new() };
+        Self { link, session, reader: FrameReader::default(), boxed, early, goodbye: None, _registration: registration }
+    }
+
+    /// One turn of an open connection: what the socket has, what the receiver was resumed for, what is due; then out with the replies.
+    fn run(&mut self, cx: &mut Context<'_>, lent: &mut Lent) -> Result<(), Stop> {
+        let signals = self.link.take_signals();
+        if let Some(reason) = self.link.close_reason() {
+            return Err(reason.clone().into());
+        }
+        let direct = self.link.take_turn();
+        let link = self.link.clone();
+        let mut turn = Turn { link: &link, cx, replies: &mut lent.replies, direct, left: MESSAGES_IN_A_TURN };
+        let outcome = self.read(&mut turn, signals, &mut lent.read);
+        if direct {
+            self.link.end_turn(&mut lent.replies, &mut lent.batch);
+        } else {
+            self.link.flush_with(&mut lent.batch);
+        }
+        outcome?;
+        self.write(cx, &mut lent.batch);
+        // a failed write, a receiver too slow, somebody's `close`: whatever came up during this turn
+        self.link.close_reason().map_or(Ok(()), |reason| Err(reason.clone().into()))
+    }
+
+    fn read(&mut self, turn: &mut Turn<'_, '_>, signals: u8, buffer: &mut [u8]) -> Result<(), Stop> {
+        if !self.early.is_empty() {
+            let mut early = std::mem::take(&mut self.early);
+            self.take_in(turn, &mut early)?;
+        }
+        if signals & RESUME != 0 && let Some(receiver) = &mut self.session.receiver {
+            receiver.resume(turn)?;
+        }
+        self.session.use_kept(turn)?;
+        for _ in 0..READS_IN_A_TURN {
+            if self.session.pauses(turn) {
+                return self.due(signals);
+            }
+            match self.poll_read(turn.cx, buffer) {
+                Poll::Pending => return self.due(signals),
+                Poll::Ready(Ok(n)) if n > 0 => self.take_in(turn, &mut buffer[..n])?,
+                Poll::Ready(_) => return Err(CloseReason::TransportLost.into()),
+            }
+        }
+        // there may be more, but others wait for this thread
+        turn.cx.waker().wake_by_ref();
+        self.due(signals)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match (&mut self.boxed, &self.link.socket) {
+            (Some(stream), _) => {
+                let mut buffer = ReadBuf::new(buffer);
+                ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+                Poll::Ready(Ok(buffer.filled().len()))
+            }
+            (None, Some(socket)) => poll_read_socket(socket, cx, buffer),
+            (None, None) => Poll::Ready(Ok(0)),
+        }
+    }
+
+    /// Takes the frames apart; their payload goes to the session as a stream of bytes.
+    fn take_in(&mut self, turn: &mut Turn<'_, '_>, bytes: &mut [u8]) -> Result<(), Stop> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let (used, piece) = self.reader.next(&mut bytes[at..]).map_err(|v| CloseReason::TransportViolated(v.0))?;
+            at += used;
+            match piece {
+                Some(Piece::Data { payload, .. }) => self.session.feed(turn, payload)?,
+                Some(Piece::Ping(payload)) => turn.link.pong(websocket_frame(websocket::PONG, payload)),
+                Some(Piece::Close(_)) => return Err(Stop::CloseFrame),
+                Some(Piece::Pong) | None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the deadlines, once what the client sent has been read.
+    fn due(&mut self, signals: u8) -> Result<(), Stop> {
+        if signals & DUE == 0 {
+            return Ok(());
+        }
+        let link = &self.link;
+        let now = link.shared.sweep.now();
+        match link.deadlines.due(now, link.options()) {
+            Some(Due::Ping) => {
+                link.control(Frame::ping(link.protocol()));
+                link.deadlines.pinged(now);
+                Ok(())
+            }
+            Some(Due::HandshakeTimeout) => Err(Stop::Refused(HandshakeError::Canceled)),
+            // a client whose messages wait for us is not silent
+            Some(Due::ClientTimeout) if self.session.is_held_up(link) => Ok(()),
+            Some(Due::ClientTimeout) => Err(CloseReason::ClientTimeout.into()),
+            Some(Due::SendTimeout) => Err(CloseReason::SlowReceiver.into()),
+            Some(Due::CloseTimeout) | None => Ok(()),
+        }
+    }
+
+    /// Goes on writing where only this task may: on a boxed stream, and on a socket that was full.
+    fn write(&mut self, cx: &mut Context<'_>, batch: &mut Batch) {
+        if let Some(stream) = &mut self.boxed {
+            if poll_write_stream(stream, &self.link, cx, batch).is_err() {
+                self.link.close(CloseReason::TransportLost);
+            }
+        } else if let Some(socket) = &self.link.socket {
+            while self.link.is_blocked() {
+                match socket.poll_write_ready(cx) {
+                    Poll::Pending => return,
+                    Poll::Ready(_) => {
+                        self.link.unblock();
+                        self.link.flush_with(batch);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The connection ends: nobody reaches it any more, and it says what there is to say.
+    fn begin_goodbye(&mut self, stop: Stop) {
+        let link = &self.link;
+        let mut goodbye = Goodbye::default();
+        let reason = match &stop {
+            Stop::Reason(reason) => reason.clone(),
+            Stop::CloseFrame => CloseReason::ClientClosed(None),
+            Stop::Refused(HandshakeError::Canceled) if !self.session.machine.is_open() => CloseReason::HandshakeTimeout,
+            Stop::Refused(e) => CloseReason::HandshakeRefused(e.to_string().into()),
+        };
+        link.close(reason.clone());
+        link.deadlines.closing(link.shared.sweep.now());
+        let keep_queued = match &stop {
+            Stop::Refused(_) => true,
+            Stop::CloseFrame => false,
+            Stop::Reason(CloseReason::TransportLost | CloseReason::TransportViolated(_) | CloseReason::SlowReceiver) => false,
+            Stop::Reason(_) => true,
+        };
+        link.finish(keep_queued);
+        let detailed = link.options().detailed_errors;
+        match stop {
+            Stop::Reason(CloseReason::TransportLost) => goodbye.said = true,
+            Stop::CloseFrame => goodbye.heard = true,
+            Stop::Reason(CloseReason::TransportViolated(_)) => goodbye.deaf = true,
+            Stop::Reason(ref reason) if reason.says_goodbye() && self.session.machine.is_open() => {
+                link.control(Frame::close(link.protocol(), reason.error(detailed).as_deref(), reason.allows_reconnect()));
+            }
+            Stop::Reason(_) => {}
+            Stop::Refused(e) => link.control(Frame::handshake_response(Protocol::Json, Some(&e.text(detailed)))),
+        }
+        if goodbye.said {
+            goodbye.heard = true;
+        } else {
+            link.control(websocket_frame(websocket::CLOSE, &reason.websocket_code().to_be_bytes()));
+        }
+        if reason == CloseReason::SlowReceiver {
+            link.shared.metrics.slow_receivers.add(1);
+        }
+        debug!(connection = %link.id(), %reason, "connection closes");
+        if let Some(mut receiver) = self.session.receiver.take() {
+            receiver.closed(link, &reason);
+        }
+        self.session.kept = Vec::new();
+        self.goodbye = Some(goodbye);
+    }
+
+    /// Flushes, then waits for the client's half of the closing handshake, reading past everything else.
+    fn finish(&mut self, cx: &mut Context<'_>, lent: &mut Lent) -> Poll<()> {
+        let signals = self.link.take_signals();
+        self.link.flush_with(&mut lent.batch);
+        self.write(cx, &mut lent.batch);
+        let Some(mut goodbye) = self.goodbye.take() else { return Poll::Ready(()) };
+        if !goodbye.said && !self.link.has_queued() {
+            goodbye.said = true;
+            if goodbye.deaf && let Some(socket) = &self.link.socket {
+                let _ = SockRef::from(socket).shutdown(Shutdown::Write);
+            }
+        }
+        let mut lost = false;
+        for _ in 0..READS_IN_A_TURN {
+            if lost || (goodbye.said && goodbye.heard) {
+                return Poll::Ready(());
+            }
+            match self.poll_read(cx, &mut lent.read) {
+                Poll::Pending => {
+                    let now = self.link.shared.sweep.now();
+                    let late = signals & DUE != 0 && self.link.deadlines.due(now, self.link.options()) == Some(Due::CloseTimeout);
+                    self.goodbye = Some(goodbye);
+                    return if late { Poll::Ready(()) } else { Poll::Pending };
+                }
+                Poll::Ready(Ok(n)) if n > 0 => goodbye.heard |= !goodbye.deaf && self.hears_close(&mut lent.read[..n]),
+                Poll::Ready(_) => lost = true,
+            }
+        }
+        self.goodbye = Some(goodbye);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn hears_close(&mut self, bytes: &mut [u8]) -> bool {
+        let mut at = 0;
+        while at < bytes.len() {
+            match self.reader.next(&mut bytes[at..]) {
+                Ok((_, Some(Piece::Close(_)))) | Err(_) => return true,
+                Ok((used, _)) => at += used,
+            }
+        }
+        false
+    }
+}
+
+impl<T: Tenant> Future for Driver<T> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let me = &mut *self;
+        me.link.task.register(cx.waker());
+        let mut lent = Lent::take();
+        let mut outcome = Poll::Pending;
+        if me.goodbye.is_none() && let Err(stop) = me.run(cx, &mut lent) {
+            me.begin_goodbye(stop);
+        }
+        if me.goodbye.is_some() {
+            outcome = me.finish(cx, &mut lent);
+        }
+        lent.give_back();
+        outcome
+    }
+}
+
+/// However the task ends, at its end or dropped with its runtime, nobody finds the connection any more.
+impl<T: Tenant> Drop for Driver<T> {
+    fn drop(&mut self) {
+        self.link.close(CloseReason::Shutdown);
+        self.link.finish(false);
+        if let (Some(mut receiver), Some(reason)) = (self.session.receiver.take(), self.link.close_reason()) {
+            receiver.closed(&self.link, reason);
+        }
+        if let Some(socket) = &self.link.socket {
+            // others may hold the link for a while; the client need not wait for them
+            let _ = SockRef::from(socket).shutdown(Shutdown::Both);
+        }
+        self.link.shared.sweep.remove(&self.link);
+        self.link.shared.metrics.connections.down();
+    }
+}
+
+/// The hub protocol's side of a driver: what the frames carried, message by message.
+struct Session<T: Tenant> {
+    tenant: Arc<T>,
+    receiver: Option<T::Receive>,
+    machine: Machine,
+    /// Bytes that could not be used yet: part of a message, or messages that came while reading paused.
+    kept: Vec<u8>,
+}
+
+impl<T: Tenant> Session<T> {
+    fn feed(&mut self, turn: &mut Turn<'_, '_>, payload: &[u8]) -> Result<(), Stop> {
+        if self.kept.is_empty() {
+            let used = self.steps(turn, payload)?;
+            self.kept.extend_from_slice(&payload[used..]);
+            return Ok(());
+        }
+        self.kept.extend_from_slice(payload);
+        self.use_kept(turn)
+    }
+
+    fn use_kept(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), Stop> {
+        if self.kept.is_empty() {
+            return Ok(());
+        }
+        let mut kept = std::mem::take(&mut self.kept);
+        let used = self.steps(turn, &kept)?;
+        if used < kept.len() {
+            self.kept = if used == 0 { kept } else { kept.split_off(used) };
+        }
+        Ok(())
+    }
+
+    /// Takes as many steps as there are whole messages, and says how many bytes they were. Stops early when the turn has to.
+    fn steps(&mut self, turn: &mut Turn<'_, '_>, bytes: &[u8]) -> Result<usize, Stop> {
+        let mut at = 0;
+        while at < bytes.len() && !self.pauses(turn) {
+            let link = turn.link;
+            let text_only = false;
+            let Some((used, step)) = self.machine.step(&bytes[at..], link.options(), text_only)? else { break };
+            at += used;
+            turn.left -= 1;
+            match step {
+                Step::Accepted(protocol) => self.open(turn, protocol)?,
+                Step::Message(message) => self.message(turn, message)?,
+            }
+        }
+        Ok(at)
+    }
+
+    fn open(&mut self, turn: &mut Turn<'_, '_>, protocol: Protocol) -> Result<(), Stop> {
+        let link = turn.link;
+        link.choose(protocol);
+        link.deadlines.opened(link.shared.sweep.now(), link.options(), link.id().spread());
+        // a frame of its own: three client libraries lose what stands in one frame behind the response
+        link.control(Frame::handshake_response(protocol, None));
+        let receiver = self.receiver.insert(self.tenant.open(link));
+        receiver.opened(turn)?;
+        Ok(())
+    }
+
+    fn message(&mut self, turn: &mut Turn<'_, '_>, message: Message<'_>) -> Result<(), Stop> {
+        let link = turn.link;
+        link.deadlines.seen(link.shared.sweep.now());
+        match message {
+            Message::Ping => link.deadlines.client_pinged(),
+            Message::Close { error, .. } => return Err(CloseReason::ClientClosed(error.map(Into::into)).into()),
+            // the reference stops reading for ever here
+            Message::Unknown => link.shared.metrics.unknown_messages.add(1),
+            Message::Ack { .. } | Message::Sequence { .. } => {}
+            other => {
+                let receiver = self.receiver.as_mut().expect("a message comes after the handshake");
+                receiver.receive(turn, other)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells whether nothing more may be taken in during this turn. Whoever makes that untrue wakes the task.
+    fn pauses(&self, turn: &mut Turn<'_, '_>) -> bool {
+        if turn.left == 0 || turn.replies.len() > turn.link.options().reply_limit {
+            // the next turn comes at once, after the replies have been written and others had the thread
+            turn.cx.waker().wake_by_ref();
+            return true;
+        }
+        self.is_held_up(turn.link)
+    }
+
+    /// The client is not read, since what it sent has to wait for us, or it does not take our replies.
+    fn is_held_up(&self, link: &Link) -> bool {
+        self.receiver.as_ref().is_some_and(|r| r.held() > link.options().look_ahead) || link.has_no_room()
+    }
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Handshake(e) => Self::Refused(e),
+            Refusal::Message(e) => Self::Reason(e.into()),
+        }
+    }
+}
+
+/// Buffers that a worker thread lends to the connection whose turn it is. Taken out, not borrowed: user code may run meanwhile, and
+/// whatever it does on this thread finds the place empty and gets buffers of its own.
+struct Lent {
+    read: Box<[u8]>,
+    replies: Vec<u8>,
+    batch: Batch,
+}
+
+impl Lent {
+    fn take() -> Box<Self> {
+        LENT.take().unwrap_or_else(|| Box::new(Self { read: vec![0; READ_SIZE].into(), replies: Vec::new(), batch: Batch::default() }))
+    }
+
+    fn give_back(mut self: Box<Self>) {
+        self.replies.clear();
+        self.replies.shrink_to(LARGEST_KEPT);
+        LENT.set(Some(self));
+    }
+}
+
+thread_local! {
+    static LENT: Cell<Option<Box<Lent>>> = const { Cell::new(None) };
+}
+
+/// Reads what is there. A short read clears the readiness at once, or each message would cost a second call that finds nothing. The
+/// event is the one seen before the read, so data that comes in between is not lost.
+fn poll_read_socket(socket: &TcpStream, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(socket.poll_read_ready(cx))?;
+        let mut short = None;
+        let result = socket.try_io(Interest::READABLE, || {
+            let n = (&*SockRef::from(socket)).read(buffer)?;
+            if n == 0 || n == buffer.len() {
+                return Ok(n);
+            }
+            short = Some(n);
+            Err(io::ErrorKind::WouldBlock.into())
+        });
+        match (short, result) {
+            (Some(n), _) | (None, Ok(n)) => return Poll::Ready(Ok(n)),
+            (None, Err(e)) if e.kind() == io::ErrorKind::WouldBlock => {}
+            (None, Err(e)) => return Poll::Ready(Err(e)),
+        }
+    }
+}
+
+/// Writes to a boxed stream until nothing waits or it is full.
+fn poll_write_stream(stream: &mut Box<dyn Stream>, link: &Link, cx: &mut Context<'_>, batch: &mut Batch) -> io::Result<()> {
+    let mut full = false;
+    while !full {
+        link.gather(batch);
+        if batch.bytes().is_empty() {
+            break;
+        }
+        match Pin::new(&mut *stream).poll_write(cx, batch.bytes()) {
+            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(n)) => link.wrote(n),
+            Poll::Ready(Err(e)) => return Err(e),
+            Poll::Pending => {
+                link.wrote(0);
+                full = true;
+            }
+        }
+    }
+    link.note_progress(full);
+    match Pin::new(stream).poll_flush(cx) {
+        Poll::Ready(result) => result,
+        Poll::Pending => Ok(()),
+    }
+}
+
+fn websocket_frame(opcode: u8, payload: &[u8]) -> Frame {
+    let mut bytes = Vec::with_capacity(payload.len() + 2);
+    websocket::write_frame(&mut bytes, opcode, payload);
+    Frame::of_websocket(bytes)
+}
+
+/// The size from which a larger buffer reads no faster.
+const READ_SIZE: usize = 32 * 1024;
+/// Reads before others on the thread have their turn.
+const READS_IN_A_TURN: usize = 4;
+/// A reply buffer that grew past this is not kept.
+const LARGEST_KEPT: usize = 256 * 1024;

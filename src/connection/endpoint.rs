@@ -1,0 +1,90 @@
+use super::driver::Driver;
+use super::{CloseReason, ConnectionOptions, Link, Sweep, Tenant};
+use crate::observe::HubMetrics;
+use crate::transport::{Accept, Duplex, Opening};
+use std::sync::{Arc, Once};
+use std::time::Duration;
+use tokio_util::task::TaskTracker;
+
+/// Where the connections of one tenant live: takes over what the transport accepted, and runs a task for each.
+pub(crate) struct Endpoint<T> {
+    tenant: Arc<T>,
+    shared: Arc<Shared>,
+    sweeping: Once,
+}
+
+/// What every connection of an endpoint shares.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub(super) options: Arc<ConnectionOptions>,
+    pub(super) sweep: Arc<Sweep>,
+    pub(super) metrics: Arc<HubMetrics>,
+    pub(super) tasks: TaskTracker,
+}
+
+impl<T: Tenant> Endpoint<T> {
+    /// `tasks` is waited for in [`drain`](Self::drain): the connections run on it, and what the tenant starts should as well.
+    pub(crate) fn new(tenant: Arc<T>, options: ConnectionOptions, metrics: Arc<HubMetrics>, tasks: TaskTracker) -> Self {
+        let shared = Shared { options: Arc::new(options), sweep: Arc::default(), metrics, tasks };
+        Self { tenant, shared: Arc::new(shared), sweeping: Once::new() }
+    }
+
+    /// Closes everybody, with permission to connect again, paced over half of `within`, and waits for connections and calls to end.
+    /// Says whether all of them did. New connections have to be kept out by the caller.
+    ///
+    /// Cancel safe: what was closed stays closed.
+    pub(crate) async fn drain(&self, within: Duration) -> bool {
+        self.shared.tasks.close();
+        let end = tokio::time::Instant::now() + within;
+        let total = self.shared.sweep.count().max(1) as u32;
+        let mut next = tokio::time::Instant::now();
+        for links in self.shared.sweep.links() {
+            for batch in links.chunks(PACE) {
+                tokio::time::sleep_until(next).await;
+                for link in batch {
+                    link.close(CloseReason::Shutdown);
+                }
+                next += (within / 2).mul_f64(batch.len() as f64 / f64::from(total));
+            }
+        }
+        tokio::time::timeout_at(end, self.shared.tasks.wait()).await.is_ok()
+    }
+
+    fn sweep(&self) {
+        self.sweeping.call_once(|| {
+            let shared = Arc::downgrade(&self.shared);
+            tokio::spawn(Sweep::run(move || shared.upgrade().map(|s| (s.sweep.clone(), s.options.clone()))));
+        });
+    }
+}
+
+impl<T: Tenant> Accept for Endpoint<T> {
+    fn accept(&self, opening: Opening) {
+        self.sweep();
+        let metrics = &self.shared.metrics;
+        let (socket, boxed) = match opening.duplex {
+            Duplex::Tcp(socket) => {
+                metrics.raw_sockets.add(1);
+                (Some(socket), None)
+            }
+            Duplex::Boxed(stream) => {
+                metrics.boxed_streams.add(1);
+                (None, Some(stream))
+            }
+        };
+        let link = Link::new(opening.id, opening.facts, self.shared.clone(), socket);
+        self.shared.sweep.add(&link);
+        metrics.connections.up();
+        let driver = Driver::new(link, self.tenant.clone(), boxed, opening.early, opening.registration);
+        self.shared.tasks.spawn(driver);
+    }
+}
+
+impl<T> std::fmt::Debug for Endpoint<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Endpoint").field("shared", &self.shared).finish_non_exhaustive()
+    }
+}
+
+/// Connections that a drain closes at once.
+const PACE: usize = 32;

@@ -1,0 +1,362 @@
+use super::deadlines::Deadlines;
+use super::outbound::{Batch, Outbound, Pushed};
+use super::{CloseReason, ConnectionOptions, Shared};
+use crate::protocol::hub::{Frame, Protocol};
+use crate::transport::{ConnectionId, Facts, Identity, Transport};
+use futures_util::task::AtomicWaker;
+use parking_lot::{Mutex, MutexGuard};
+use std::fmt;
+use std::io;
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// What everybody but its own task holds of a connection: sends to it, asks about it, ends it.
+pub(crate) struct Link {
+    id: ConnectionId,
+    facts: Facts,
+    pub(super) shared: Arc<Shared>,
+    /// The raw socket, which senders write to from where they stand. `None`: a stream that only the connection's own task may touch.
+    pub(super) socket: Option<TcpStream>,
+    outbound: Mutex<Outbound>,
+    /// The connection's task.
+    pub(super) task: AtomicWaker,
+    signals: AtomicU8,
+    protocol: AtomicU8,
+    pub(super) sweep_index: AtomicU32,
+    pub(super) deadlines: Deadlines,
+    reason: OnceLock<CloseReason>,
+    ended: OnceLock<CancellationToken>,
+    room: Notify,
+}
+
+impl Link {
+    pub(super) fn new(id: ConnectionId, facts: Facts, shared: Arc<Shared>, socket: Option<TcpStream>) -> Arc<Self> {
+        let deadlines = Deadlines::new(shared.sweep.now());
+        Arc::new(Self {
+            id,
+            facts,
+            shared,
+            socket,
+            outbound: Mutex::default(),
+            task: AtomicWaker::new(),
+            signals: AtomicU8::new(0),
+            protocol: AtomicU8::new(Protocol::Json as u8),
+            sweep_index: AtomicU32::new(0),
+            deadlines,
+            reason: OnceLock::new(),
+            ended: OnceLock::new(),
+            room: Notify::new(),
+        })
+    }
+
+    /// A link that no transport belongs to: what is sent to it waits for [`take_queued`](Self::take_queued). For unit tests of hub functions.
+    pub(crate) fn detached(identity: Identity) -> Arc<Self> {
+        let facts = Facts { identity, transport: Transport::WebSockets, query: Box::default() };
+        Self::new(ConnectionId::random(), facts, Arc::default(), None)
+    }
+
+    /// Takes everything that waits.
+    pub(crate) fn take_queued(&self) -> Vec<Frame> {
+        let mut outbound = self.outbound.lock();
+        std::iter::from_fn(|| outbound.take()).collect()
+    }
+
+    pub(crate) fn id(&self) -> &ConnectionId {
+        &self.id
+    }
+
+    /// Known once the connection has shaken hands.
+    pub(crate) fn protocol(&self) -> Protocol {
+        Protocol::ALL[self.protocol.load(Ordering::Relaxed) as usize]
+    }
+
+    pub(super) fn choose(&self, protocol: Protocol) {
+        self.protocol.store(protocol as u8, Ordering::Relaxed);
+    }
+
+    /// Identity, query, transport.
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    pub(crate) fn options(&self) -> &ConnectionOptions {
+        &self.shared.options
+    }
+
+    /// Queues a message from somebody else; the policy decides when too many wait. [`flush`](Self::flush) writes it.
+    pub(crate) fn push(&self, frame: &Frame, key: Option<NonZeroU64>) {
+        let options = &*self.shared.options;
+        let mut outbound = self.outbound.lock();
+        if outbound.finished {
+            return;
+        }
+        match outbound.push(frame, key, options.outbound_limit, options.slow_receiver) {
+            Pushed::Queued => {}
+            Pushed::Dropped(n) => self.shared.metrics.pushes_dropped.add(n as u64),
+            Pushed::Full => {
+                drop(outbound);
+                self.shared.metrics.pushes_dropped.add(1);
+                self.close(CloseReason::SlowReceiver);
+            }
+        }
+    }
+
+    /// Queues a completion or a stream item, which is never dropped, and writes it if the socket is free.
+    pub(crate) fn reply(&self, frame: Frame) {
+        {
+            let mut outbound = self.outbound.lock();
+            if outbound.finished {
+                return;
+            }
+            outbound.reply(frame);
+        }
+        self.flush();
+    }
+
+    /// Queues what the connection itself has to say.
+    pub(super) fn control(&self, frame: Frame) {
+        self.outbound.lock().control(frame);
+    }
+
+    pub(super) fn pong(&self, frame: Frame) {
+        self.outbound.lock().pong(frame);
+    }
+
+    /// Writes what is queued, from where the caller stands, if the socket takes it and nobody else writes.
+    pub(crate) fn flush(&self) {
+        self.flush_with(&mut Batch::default());
+    }
+
+    /// [`flush`](Self::flush) with a batch that the caller keeps for the next connection.
+    pub(crate) fn flush_with(&self, batch: &mut Batch) {
+        let Some(socket) = &self.socket else { return self.task.wake() };
+        let mut outbound = self.outbound.lock();
+        if outbound.writing || outbound.blocked || outbound.is_empty() {
+            return;
+        }
+        outbound.writing = true;
+        self.write_out(socket, outbound, batch);
+    }
+
+    /// The connection's own task takes the right to write for a turn, if nothing waits: what it replies may then leave before it is queued.
+    pub(super) fn take_turn(&self) -> bool {
+        if self.socket.is_none() {
+            return false;
+        }
+        let mut outbound = self.outbound.lock();
+        let free = !outbound.writing && !outbound.blocked && outbound.is_empty();
+        outbound.writing |= free;
+        free
+    }
+
+    /// Ends a turn that was [taken](Self::take_turn): writes the replies, then what others have queued meanwhile.
+    pub(super) fn end_turn(&self, replies: &mut Vec<u8>, batch: &mut Batch) {
+        let socket = self.socket.as_ref().expect("a turn is taken on a raw socket only");
+        let mut unwritten = None;
+        if !replies.is_empty() {
+            match socket.try_write(replies) {
+                Ok(n) if n == replies.len() => {}
+                Ok(n) => unwritten = Some(n),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => unwritten = Some(0),
+                Err(_) => self.close(CloseReason::TransportLost),
+            }
+        }
+        let mut outbound = self.outbound.lock();
+        if let Some(n) = unwritten {
+            outbound.unwritten_replies(Frame::of_websocket(replies[n..].to_vec()));
+        }
+        replies.clear();
+        if outbound.is_empty() {
+            outbound.writing = false;
+        } else {
+            self.write_out(socket, outbound, batch);
+        }
+    }
+
+    /// Writes batches until nothing waits, the socket is full, or a bounded number has gone. The caller holds the right to write.
+    fn write_out<'a>(&'a self, socket: &TcpStream, mut outbound: MutexGuard<'a, Outbound>, batch: &mut Batch) {
+        for _ in 0..BATCHES_IN_A_ROW {
+            outbound.gather(batch);
+            drop(outbound);
+            let result = socket.try_write(batch.bytes());
+            outbound = self.outbound.lock();
+            match result {
+                Ok(n) => outbound.wrote(n),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    outbound.wrote(0);
+                    outbound.blocked = true;
+                    self.deadlines.blocked(Some(self.shared.sweep.now()));
+                    break;
+                }
+                Err(_) => {
+                    outbound.wrote(0);
+                    outbound.discard();
+                    outbound.finished = true;
+                    self.close(CloseReason::TransportLost);
+                    break;
+                }
+            }
+            if outbound.is_empty() {
+                break;
+            }
+        }
+        outbound.writing = false;
+        self.after_writing(outbound);
+    }
+
+    /// Wakes the task if it has to go on writing, and whoever waits for room.
+    fn after_writing(&self, outbound: MutexGuard<'_, Outbound>) {
+        let unfinished = !outbound.is_empty();
+        let roomy = outbound.reply_bytes() <= self.shared.options.reply_limit / 2;
+        drop(outbound);
+        if roomy {
+            self.room.notify_waiters();
+        }
+        if unfinished || (roomy && self.signals.load(Ordering::Relaxed) & WAITING != 0) {
+            self.task.wake();
+        }
+    }
+
+    /// For the connection's own task: the socket was full and may be writable again.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.outbound.lock().blocked
+    }
+
+    pub(super) fn unblock(&self) {
+        self.outbound.lock().blocked = false;
+        self.deadlines.blocked(None);
+    }
+
+    /// For a stream that only the connection's own task writes: what it should write next. Nothing if `batch` is empty then.
+    pub(super) fn gather(&self, batch: &mut Batch) {
+        self.outbound.lock().gather(batch);
+    }
+
+    /// So much of what was gathered has left.
+    pub(super) fn wrote(&self, written: usize) {
+        let mut outbound = self.outbound.lock();
+        outbound.wrote(written);
+        self.after_writing(outbound);
+    }
+
+    /// For the send timeout of a boxed stream: it took everything, or is full since now unless it was before.
+    pub(super) fn note_progress(&self, full: bool) {
+        let mut outbound = self.outbound.lock();
+        if full != outbound.blocked {
+            outbound.blocked = full;
+            self.deadlines.blocked(full.then(|| self.shared.sweep.now()));
+        }
+    }
+
+    /// Takes in nothing more, and keeps or drops what waits. [`control`](Self::control) still works: for the goodbye.
+    pub(super) fn finish(&self, keep_queued: bool) {
+        let mut outbound = self.outbound.lock();
+        outbound.finished = true;
+        if !keep_queued {
+            outbound.discard();
+        }
+        drop(outbound);
+        self.room.notify_waiters();
+        if let Some(token) = self.ended.get() {
+            token.cancel();
+        }
+    }
+
+    /// Replies wait, more than the limit allows.
+    pub(super) fn has_no_room(&self) -> bool {
+        let outbound = self.outbound.lock();
+        let full = outbound.reply_bytes() > self.shared.options.reply_limit;
+        if full {
+            // under the lock, so that the writer who makes room sees it
+            self.signals.fetch_or(WAITING, Ordering::Relaxed);
+        }
+        full
+    }
+
+    /// Waits until there is room for replies, or the connection has ended. Streams await it before each item.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn reply_room(&self) {
+        loop {
+            let mut freed = std::pin::pin!(self.room.notified());
+            freed.as_mut().enable();
+            {
+                let outbound = self.outbound.lock();
+                if outbound.finished || outbound.reply_bytes() <= self.shared.options.reply_limit {
+                    return;
+                }
+            }
+            freed.await;
+        }
+    }
+
+    pub(crate) fn has_queued(&self) -> bool {
+        !self.outbound.lock().is_empty()
+    }
+
+    /// Ends the connection; the first reason stands. Returns at once: the connection's own task does it.
+    pub(crate) fn close(&self, reason: CloseReason) {
+        if self.reason.set(reason).is_ok() {
+            self.task.wake();
+        }
+    }
+
+    /// Why the connection ends or has ended, if it does.
+    pub(crate) fn close_reason(&self) -> Option<&CloseReason> {
+        self.reason.get()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.reason.get().is_some()
+    }
+
+    /// Cancelled when the connection ends. Made on first use: most connections never need one.
+    pub(crate) fn ended(&self) -> CancellationToken {
+        let token = self.ended.get_or_init(CancellationToken::new).clone();
+        if self.outbound.lock().finished {
+            // it ended before there was a token that could have been cancelled
+            token.cancel();
+        }
+        token
+    }
+
+    /// Has the connection's task call `Receive::resume`.
+    pub(crate) fn resume(&self) {
+        self.signal(RESUME);
+    }
+
+    /// The sweep found something that is due.
+    pub(super) fn due(&self) {
+        self.signal(DUE);
+    }
+
+    fn signal(&self, what: u8) {
+        if self.signals.fetch_or(what, Ordering::AcqRel) & what == 0 {
+            self.task.wake();
+        }
+    }
+
+    /// What the task was woken for, besides its socket.
+    pub(super) fn take_signals(&self) -> u8 {
+        if self.signals.load(Ordering::Relaxed) == 0 { 0 } else { self.signals.swap(0, Ordering::AcqRel) }
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("id", &self.id).field("transport", &self.facts.transport).finish_non_exhaustive()
+    }
+}
+
+/// Call `Receive::resume`.
+pub(super) const RESUME: u8 = 1;
+/// Ask the deadlines.
+pub(super) const DUE: u8 = 2;
+/// The task does not read because too many replies wait: wake it when they have gone.
+const WAITING: u8 = 4;
+/// One sender writes at most this many batches (one frame or 16 KiB each) of somebody else's queue; the connection's task goes on.
+const BATCHES_IN_A_ROW: usize = 4;

@@ -1,0 +1,21 @@
+//! One client connection: handshake, keep-alive, timeouts, what waits on the way out, why it ended.
+
+mod close;
+mod deadlines;
+mod driver;
+mod endpoint;
+mod link;
+mod machine;
+mod options;
+mod outbound;
+mod receive;
+mod sweep;
+
+pub use close::CloseReason;
+pub(crate) use endpoint::Endpoint;
+use endpoint::Shared;
+pub(crate) use link::Link;
+pub use options::{ConnectionOptions, SlowReceiver};
+pub(crate) use outbound::Batch;
+pub(crate) use receive::{Receive, Tenant, Turn};
+use sweep::Sweep;

@@ -1,0 +1,174 @@
+use super::filter::ErasedFilter;
+use super::invocation::{Answering, Method, Opening, Running, Start};
+use super::methods::Methods;
+use super::shared::{LifeCycle, Shared};
+use super::{Bind, Call, Callable, Connection, Filter, Hub, HubOptions, HubResult};
+use crate::backplane::Bus;
+use crate::connection::Endpoint;
+use crate::lifetime::Lifetime;
+use crate::observe::HubMetrics;
+use crate::transport::Endpoints;
+use futures_core::Stream;
+use serde::Serialize;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio_util::task::TaskTracker;
+
+/// Collects the functions of a hub: see [`Hub::with_state`].
+#[must_use = "a hub is made by `build`"]
+pub struct HubBuilder<S> {
+    state: Arc<S>,
+    methods: Methods,
+    connected: Option<LifeCycle>,
+    disconnected: Option<LifeCycle>,
+    filters: Vec<Arc<dyn ErasedFilter>>,
+    options: HubOptions,
+}
+
+impl<S: Send + Sync + 'static> HubBuilder<S> {
+    pub(super) fn new(state: S) -> Self {
+        Self {
+            state: Arc::new(state),
+            methods: Methods::default(),
+            connected: None,
+            disconnected: None,
+            filters: Vec::new(),
+            options: HubOptions::default(),
+        }
+    }
+
+    /// Adds a method that answers once. Clients find it by this name, whatever the case they write it in.
+    ///
+    /// # Panics
+    ///
+    /// If there is a method of that name, in any case.
+    pub fn method<F, A, K, T>(mut self, name: &str, f: F) -> Self
+    where
+        F: Callable<A, Output = HubResult<T>>,
+        A: for<'a> Bind<S, Call<'a>, K> + 'static,
+        T: Serialize + 'static,
+    {
+        let state = self.state.clone();
+        let start: Start = Box::new(move |call| {
+            let parameters = A::bind(call, &state)?;
+            Ok(Box::pin(Answering::new(f.call(parameters))) as Pin<Box<dyn Running>>)
+        });
+        self.methods.add(declare::<S, A, K>(name, false, start));
+        self
+    }
+
+    /// Adds a method that answers with a stream. The client can cancel it, which drops the stream.
+    ///
+    /// An error of the stream ends it; its items are sent as fast as the client takes them.
+    ///
+    /// # Panics
+    ///
+    /// If there is a method of that name, in any case.
+    pub fn stream<F, A, K, T, St>(mut self, name: &str, f: F) -> Self
+    where
+        F: Callable<A, Output = HubResult<St>>,
+        A: for<'a> Bind<S, Call<'a>, K> + 'static,
+        St: Stream<Item = HubResult<T>> + Send + 'static,
+        T: Serialize + 'static,
+    {
+        let state = self.state.clone();
+        let start: Start = Box::new(move |call| {
+            let parameters = A::bind(call, &state)?;
+            Ok(Box::pin(Opening::new(f.call(parameters))) as Pin<Box<dyn Running>>)
+        });
+        self.methods.add(declare::<S, A, K>(name, true, start));
+        self
+    }
+
+    /// Runs a function for each new connection. Its calls wait until this has returned; messages from others reach it already. If it
+    /// fails the connection ends, and [`on_disconnected`](Self::on_disconnected) does not run for it.
+    ///
+    /// Given twice, the last one counts.
+    pub fn on_connected<F, A>(mut self, f: F) -> Self
+    where
+        F: Callable<A, Output = HubResult>,
+        A: Bind<S, Connection, ()> + 'static,
+    {
+        self.connected = Some(self.life_cycle(f));
+        self
+    }
+
+    /// Runs a function for each connection that has ended, whatever the reason, which is a parameter that it may take. It can send to
+    /// others. Calls that still run may end after it.
+    ///
+    /// Given twice, the last one counts.
+    pub fn on_disconnected<F, A>(mut self, f: F) -> Self
+    where
+        F: Callable<A, Output = HubResult>,
+        A: Bind<S, Connection, ()> + 'static,
+    {
+        self.disconnected = Some(self.life_cycle(f));
+        self
+    }
+
+    /// Adds a filter around all methods, those already added as well. The first one added is the outermost.
+    pub fn filter(mut self, filter: impl Filter) -> Self {
+        self.filters.push(Arc::new(filter));
+        self
+    }
+
+    /// Replaces the options.
+    pub fn options(mut self, options: HubOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Finishes the hub.
+    ///
+    /// # Panics
+    ///
+    /// If the options allow no invocation at a time, or no protocol.
+    #[must_use]
+    pub fn build(self) -> Hub {
+        let options = self.options;
+        assert!(options.max_parallel_invocations > 0, "a connection runs at least one invocation at a time");
+        assert!(!options.connection.protocols.is_empty(), "There are no supported protocols");
+        let shared = Arc::new(Shared {
+            methods: self.methods,
+            connected: self.connected,
+            disconnected: self.disconnected,
+            filters: self.filters.into(),
+            max_parallel_invocations: options.max_parallel_invocations,
+            max_running_calls: options.max_running_calls,
+            lifetime: Lifetime::new(Bus::single()),
+            metrics: Arc::new(HubMetrics::default()),
+            tasks: TaskTracker::new(),
+        });
+        let endpoint = Endpoint::new(shared.clone(), options.connection, shared.metrics.clone(), shared.tasks.clone());
+        let endpoint = Arc::new(endpoint);
+        let endpoints = Endpoints::new(options.transport, endpoint.clone());
+        Hub { shared, endpoint, endpoints }
+    }
+
+    fn life_cycle<F, A>(&self, f: F) -> LifeCycle
+    where
+        F: Callable<A, Output = HubResult>,
+        A: Bind<S, Connection, ()> + 'static,
+    {
+        let state = self.state.clone();
+        Box::new(move |connection| Ok(Box::pin(f.call(A::bind(connection, &state)?))))
+    }
+}
+
+fn declare<S, A, K>(name: &str, streaming: bool, start: Start) -> Method
+where
+    A: for<'a> Bind<S, Call<'a>, K>,
+{
+    let arguments = <A as Bind<S, Call<'static>, K>>::ARGUMENTS;
+    let uploads = <A as Bind<S, Call<'static>, K>>::UPLOADS;
+    Method { name: name.into(), arguments, uploads, streaming, start }
+}
+
+impl<S> fmt::Debug for HubBuilder<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut names: Vec<_> = self.methods.names().collect();
+        names.sort_unstable();
+        f.debug_struct("HubBuilder").field("methods", &names).field("options", &self.options).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,60 @@
+use super::invocation::Method;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A hub's methods by name, without regard to case. The usual spelling is found without allocating.
+#[derive(Default)]
+pub(super) struct Methods {
+    declared: HashMap<Box<str>, Arc<Method>>,
+    folded: HashMap<Box<str>, Arc<Method>>,
+}
+
+impl Methods {
+    /// Adds a method.
+    ///
+    /// # Panics
+    ///
+    /// If there is one of that name: which of the two is called would be a matter of chance.
+    pub(super) fn add(&mut self, method: Method) {
+        let method = Arc::new(method);
+        let known = self.folded.insert(method.name.to_lowercase().into(), method.clone());
+        assert!(known.is_none(), "the hub has two methods named {:?}, without regard to case", method.name);
+        self.declared.insert(method.name.clone(), method);
+    }
+
+    pub(super) fn find(&self, target: &str) -> Option<&Arc<Method>> {
+        self.declared.get(target).or_else(|| self.folded.get(&*target.to_lowercase()))
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.declared.keys().map(|name| &**name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn method(name: &str) -> Method {
+        let start = Box::new(|_: &mut super::super::Call<'_>| Err(super::super::HubError::client("not called")));
+        Method { name: name.into(), arguments: 0, uploads: 0, streaming: false, start }
+    }
+
+    #[test]
+    fn names_are_found_in_any_case() {
+        let mut methods = Methods::default();
+        methods.add(method("SendÄ"));
+        for spelling in ["SendÄ", "sendä", "SENDÄ"] {
+            assert_eq!(&*methods.find(spelling).unwrap().name, "SendÄ");
+        }
+        assert!(methods.find("Send").is_none());
+    }
+
+    #[test]
+    #[should_panic(expected = "two methods")]
+    fn a_name_is_given_once() {
+        let mut methods = Methods::default();
+        methods.add(method("Send"));
+        methods.add(method("send"));
+    }
+}

@@ -1,0 +1,74 @@
+use crate::{ConnectionOptions, TransportOptions};
+
+/// What a hub allows: its own limits, and those of its connections and transports.
+///
+/// ```
+/// use hubwire::{Hub, HubOptions};
+///
+/// let mut options = HubOptions::default().with_max_parallel_invocations(4);
+/// options.connection.detailed_errors = cfg!(debug_assertions);
+/// let hub = Hub::with_state(()).options(options).build();
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct HubOptions {
+    /// Limits and times of a connection.
+    pub connection: ConnectionOptions,
+    /// What the HTTP side offers.
+    pub transport: TransportOptions,
+    /// Ordinary calls of one connection that run at a time; the others wait, in order, within
+    /// [`ConnectionOptions::look_ahead`]. Default 1, at least 1. Calls that stream, in either direction, are not counted; one that waits for
+    /// a client result gives its place to the next.
+    pub max_parallel_invocations: usize,
+    /// Calls and streams of one connection that run at a time, whatever their kind. Default 256: a client makes the server hold as many
+    /// tasks. Beyond it a streaming call is refused, and an ordinary one waits.
+    pub max_running_calls: usize,
+}
+
+impl HubOptions {
+    /// Sets how many ordinary calls of one connection run at a time.
+    #[must_use]
+    pub fn with_max_parallel_invocations(mut self, calls: usize) -> Self {
+        self.max_parallel_invocations = calls;
+        self
+    }
+
+    /// Sets how many calls and streams of one connection run at a time.
+    #[must_use]
+    pub fn with_max_running_calls(mut self, calls: usize) -> Self {
+        self.max_running_calls = calls;
+        self
+    }
+
+    /// Tells clients in full about errors that were not meant for them: for development.
+    #[must_use]
+    pub fn with_detailed_errors(mut self, detailed: bool) -> Self {
+        self.connection.detailed_errors = detailed;
+        self
+    }
+
+    /// Replaces the limits and times of connections.
+    #[must_use]
+    pub fn with_connection(mut self, connection: ConnectionOptions) -> Self {
+        self.connection = connection;
+        self
+    }
+
+    /// Replaces what the HTTP side offers.
+    #[must_use]
+    pub fn with_transport(mut self, transport: TransportOptions) -> Self {
+        self.transport = transport;
+        self
+    }
+}
+
+impl Default for HubOptions {
+    fn default() -> Self {
+        Self {
+            connection: ConnectionOptions::default(),
+            transport: TransportOptions::default(),
+            max_parallel_invocations: 1,
+            max_running_calls: 256,
+        }
+    }
+}

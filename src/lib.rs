@@ -1,0 +1,86 @@
+//! A real-time hub server that existing SignalR clients connect to unchanged.
+//!
+//! A hub is a set of async functions that clients call by name, and that call methods of clients in turn. It is mounted in an axum router:
+//!
+//! ```no_run
+//! use axum::Router;
+//! use hubwire::{Caller, ClientMethod, Clients, Groups, Hub, HubResult};
+//!
+//! const RECEIVE: ClientMethod<(String, String)> = ClientMethod::new("ReceiveMessage");
+//!
+//! async fn join(caller: Caller, groups: Groups, room: String) -> HubResult {
+//!     groups.add(caller.id(), room).await
+//! }
+//!
+//! async fn post(caller: Caller, clients: Clients, room: String, text: String) -> HubResult {
+//!     clients.group(room).send(RECEIVE, (caller.id(), text)).await
+//! }
+//!
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> std::io::Result<()> {
+//!     let chat = Hub::with_state(()).method("Join", join).method("Post", post).build();
+//!     let router = Router::new().nest("/hubs/chat", chat.routes());
+//!     hubwire::serve(tokio::net::TcpListener::bind("127.0.0.1:5000").await?, router).await
+//! }
+//! ```
+//!
+//! # Functions and their parameters
+//!
+//! A hub function is any async function of up to eight parameters that returns a [`HubResult`]. Each parameter is one of
+//!
+//! * an *argument*: anything that implements `serde::Deserialize`. The client's arguments are taken in order. [`Value`] is any argument at
+//!   all, passed on as it came; [`Binary`] is bytes. A call with other arguments fails before the function runs.
+//! * an *extractor*, made of the connection: [`Caller`], [`Clients`], [`Groups`], [`Cancellation`], [`Items`], [`Identity`], axum's `State` with
+//!   a part of the hub's state, an `Option` of any of these, or a type of your own that implements [`FromConnection`].
+//! * an [`UploadStream`]: items that the client streams into the call.
+//!
+//! [`HubBuilder::method`] adds a function that answers once, [`HubBuilder::stream`] one that answers with a stream of items.
+//! [`HubBuilder::on_connected`] and [`HubBuilder::on_disconnected`] take functions of extractors only; [`HubBuilder::filter`] runs around every call.
+//! Functions are unit-tested by calling them: every extractor has a `for_test`, see [`Connection::for_test`].
+//!
+//! # Errors
+//!
+//! `?` turns any error into a [`HubError`], which stays on the server: the client learns only that something went wrong. The words of
+//! [`HubError::client`] reach it. A function that panics fails its own call and nothing else.
+//!
+//! # Sending
+//!
+//! Inside a call [`Clients`] selects receivers: a connection, a group, a user, everybody, others. Outside there is [`HubContext`], which
+//! also asks who is there and ends connections. A message is encoded once for each encoding in use, and nothing waits for a receiver: what
+//! happens to one that does not keep up is a matter of [`SlowReceiver`]. [`Client::invoke`] calls a client method and gives its result.
+//!
+//! # Order
+//!
+//! Calls of one connection run one at a time, in order, unless [`HubOptions::max_parallel_invocations`] says more; streaming calls run beside
+//! them. What one task sends arrives in that order at every receiver.
+//!
+//! # Limits
+//!
+//! Whatever a client can make the server hold has a limit: see [`HubOptions`], [`ConnectionOptions`], [`TransportOptions`] and, for what comes
+//! before a hub, [`ServeOptions`]. [`serve`] has limits that `axum::serve` does not have; under any other server they are that server's to give.
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! | --- | --- |
+//! | `testing` | the module `testing`: what only tests have a use for |
+
+mod backplane;
+mod connection;
+mod hub;
+mod lifetime;
+mod observe;
+mod protocol;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod transport;
+
+pub use connection::{CloseReason, ConnectionOptions, SlowReceiver};
+pub use hub::{
+    Answers, Argument, Arguments, Bind, Call, Callable, Caller, Cancellation, Cancelled, Client, ClientCall,
+    ClientMethod, Clients, Connection, Extracted, Filter, Fits, FromConnection, FromInvocation, Groups, Hub,
+    HubBuilder, HubContext, HubError, HubOptions, HubResult, Inbox, Invocation, Items, Next, Outcome, Pending,
+    Receivers, Target, UploadStream, Uploaded,
+};
+pub use protocol::{Binary, Protocol, Value, ValueError};
+pub use transport::{Identity, Serve, ServeOptions, Transport, TransportOptions, serve};

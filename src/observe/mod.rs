@@ -1,0 +1,5 @@
+//! What operators see: counters that are plain atomics, one set a hub, nothing global.
+
+mod metrics;
+
+pub(crate) use metrics::HubMetrics;

@@ -1,0 +1,8 @@
+//! Bytes to messages and back. Pure: no runtime, no clock, no logging of content.
+
+pub(crate) mod hub;
+pub(crate) mod negotiate;
+pub(crate) mod sse;
+pub(crate) mod websocket;
+
+pub use hub::{Binary, Protocol, Value, ValueError};

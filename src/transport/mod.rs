@@ -1,0 +1,64 @@
+//! HTTP to a duplex of bytes: the accept loop, negotiate, WebSocket. Sees no hub message.
+
+mod duplex;
+mod facts;
+mod id;
+mod identity;
+mod options;
+mod query;
+mod registry;
+mod routes;
+mod serve;
+mod websocket;
+
+pub(crate) use duplex::{Duplex, Stream};
+pub(crate) use facts::Facts;
+pub(crate) use id::{ConnectionId, ConnectionToken};
+pub use identity::Identity;
+pub use options::TransportOptions;
+pub(crate) use query::Query;
+pub(crate) use registry::{Registration, Registry};
+pub(crate) use routes::{Endpoints, routes};
+pub use serve::{Serve, ServeOptions, serve};
+#[cfg(feature = "testing")]
+pub(crate) use websocket::{UpgradeRequest, upgrade};
+
+/// How a client is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Transport {
+    /// A WebSocket.
+    WebSockets,
+    /// Server-sent events one way, POST the other.
+    ServerSentEvents,
+    /// A waiting GET one way, POST the other.
+    LongPolling,
+}
+
+impl Transport {
+    /// Returns the name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WebSockets => "WebSockets",
+            Self::ServerSentEvents => "ServerSentEvents",
+            Self::LongPolling => "LongPolling",
+        }
+    }
+}
+
+/// What takes over a connection once its transport stands: the layer above.
+pub(crate) trait Accept: Send + Sync + 'static {
+    fn accept(&self, opening: Opening);
+}
+
+/// A connection whose transport stands.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    pub(crate) id: ConnectionId,
+    pub(crate) facts: Facts,
+    pub(crate) duplex: Duplex,
+    /// Bytes that came behind the request, in the same read.
+    pub(crate) early: Box<[u8]>,
+    /// Keeps the connection findable by its token; to be dropped when it has ended.
+    pub(crate) registration: Option<Registration>,
+}

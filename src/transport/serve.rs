@@ -1,0 +1,248 @@
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use std::convert::Infallible;
+use std::future::{Future, IntoFuture, pending};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tower_service::Service;
+use tracing::{debug, warn};
+
+/// What the accept loop allows.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ServeOptions {
+    /// TCP connections that speak HTTP at the same time; WebSockets, once open, are counted by their hub. The next ones wait in the
+    /// kernel's queue, before anything is allocated for them. Default 16,384.
+    pub max_connections: usize,
+    /// New TCP connections in a second; more wait in the kernel's queue. Default `None`: no limit.
+    pub max_rate: Option<u32>,
+    /// From a connection's start, or the end of its last answer, to the end of the next request's headers. Default 10 s.
+    pub header_timeout: Duration,
+    /// Bytes of a request's line and headers; more are answered 431. Default 16 KiB, at least 8 KiB.
+    pub max_header_bytes: usize,
+    /// How long open requests may take to finish after the stop signal. Default 10 s.
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for ServeOptions {
+    fn default() -> Self {
+        Self {
+            max_connections: 16_384,
+            max_rate: None,
+            header_timeout: Duration::from_secs(10),
+            max_header_bytes: 16 * 1024,
+            shutdown_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Serves a router on a bound listener, HTTP/1.1 and HTTP/2, with limits that `axum::serve` does not have: see [`ServeOptions`].
+///
+/// Awaiting it runs until the stop signal that was given with [`Serve::with_graceful_shutdown`], or for ever. `TCP_NODELAY` is set on each
+/// connection. An accept that fails, as when the process has no more file descriptors, is logged and tried again after a pause.
+///
+/// ```no_run
+/// # async fn run(router: axum::Router) -> std::io::Result<()> {
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:5000").await?;
+/// hubwire::serve(listener, router).with_graceful_shutdown(async { tokio::signal::ctrl_c().await.unwrap_or(()) }).await
+/// # }
+/// ```
+///
+/// # Cancel safety
+///
+/// Dropping the future closes the listener; requests that are being answered go on.
+pub fn serve(listener: TcpListener, router: Router) -> Serve {
+    Serve { listener, router, options: ServeOptions::default(), stop: Box::pin(pending()) }
+}
+
+/// A server that is about to run: await it. Made by [`serve`].
+#[must_use = "a server runs when it is awaited"]
+pub struct Serve {
+    listener: TcpListener,
+    router: Router,
+    options: ServeOptions,
+    stop: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Serve {
+    /// Stops when `signal` is ready: nothing new is accepted, requests that are being answered get the
+    /// [shutdown timeout](ServeOptions::shutdown_timeout). Open WebSockets are not HTTP any more: drain their hubs in `signal`.
+    pub fn with_graceful_shutdown(mut self, signal: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.stop = Box::pin(signal);
+        self
+    }
+
+    /// Sets the limits.
+    pub fn with_options(mut self, options: ServeOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    async fn run(mut self) -> io::Result<()> {
+        let http = Arc::new(builder(&self.options));
+        let graceful = GracefulShutdown::new();
+        let room = Arc::new(Semaphore::new(self.options.max_connections));
+        let mut pace = Pace::new(self.options.max_rate);
+        loop {
+            let accepted = tokio::select! {
+                accepted = accept(&self.listener, &room, &mut pace) => accepted,
+                () = &mut self.stop => break,
+            };
+            let (socket, permit) = match accepted {
+                Ok(accepted) => accepted,
+                Err(e) if is_about_one_connection(&e) => continue,
+                Err(e) => {
+                    warn!(error = %e, "cannot accept connections");
+                    sleep(PAUSE_AFTER_FAILURE).await;
+                    continue;
+                }
+            };
+            let _ = socket.set_nodelay(true);
+            let watcher = graceful.watcher();
+            let connection = Connection { router: self.router.clone(), http: http.clone(), header_timeout: self.options.header_timeout };
+            tokio::spawn(async move {
+                connection.run(socket, watcher).await;
+                drop(permit);
+            });
+        }
+        drop(self.listener);
+        if timeout(self.options.shutdown_timeout, graceful.shutdown()).await.is_err() {
+            warn!("requests were still being answered when the time to stop had passed");
+        }
+        Ok(())
+    }
+}
+
+impl IntoFuture for Serve {
+    type Output = io::Result<()>;
+    type IntoFuture = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl std::fmt::Debug for Serve {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Serve").field("listener", &self.listener).field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// One TCP connection that speaks HTTP.
+struct Connection {
+    router: Router,
+    http: Arc<auto::Builder<TokioExecutor>>,
+    header_timeout: Duration,
+}
+
+impl Connection {
+    async fn run(self, socket: TcpStream, watcher: hyper_util::server::graceful::Watcher) {
+        // hyper allocates when it is polled: a connection that says nothing costs a task and a timer, and not for long
+        if timeout(self.header_timeout, socket.readable()).await.is_err() {
+            return;
+        }
+        let begun = Arc::new(AtomicBool::new(false));
+        let service = Requests { router: self.router, begun: begun.clone() };
+        let served = self.http.serve_connection_with_upgrades(TokioIo::new(socket), service);
+        let mut served = pin!(watcher.watch(served.into_owned()));
+        // hyper's header timeout starts when the protocol is known: the first bytes, which tell, could be dripped for ever
+        let first_request = sleep(self.header_timeout);
+        let outcome = tokio::select! {
+            outcome = &mut served => outcome,
+            () = first_request => {
+                if !begun.load(Relaxed) {
+                    return;
+                }
+                served.await
+            }
+        };
+        if let Err(e) = outcome {
+            debug!(error = %e, "a connection ended with an error");
+        }
+    }
+}
+
+/// Calls the router, and notes that a request has come.
+#[derive(Clone)]
+struct Requests {
+    router: Router,
+    begun: Arc<AtomicBool>,
+}
+
+impl hyper::service::Service<hyper::Request<Incoming>> for Requests {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = <Router as Service<Request>>::Future;
+
+    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
+        self.begun.store(true, Relaxed);
+        self.router.clone().call(request.map(Body::new))
+    }
+}
+
+fn builder(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(options.header_timeout)
+        .max_buf_size(options.max_header_bytes.max(8 * 1024));
+    http.http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(options.max_header_bytes.try_into().unwrap_or(u32::MAX))
+        .keep_alive_interval(Some(Duration::from_secs(20)));
+    http
+}
+
+/// Waits for room, for the pace, and for a connection, in this order, so that none is taken from the kernel before it can be served.
+async fn accept(listener: &TcpListener, room: &Arc<Semaphore>, pace: &mut Pace) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = room.clone().acquire_owned().await.expect("the semaphore is never closed");
+    pace.wait().await;
+    let (socket, _) = listener.accept().await?;
+    pace.count();
+    Ok((socket, permit))
+}
+
+/// Keeps to a number of connections a second, without saving up for a burst of more than a tenth of a second.
+struct Pace {
+    each: Option<Duration>,
+    next: Instant,
+}
+
+impl Pace {
+    fn new(rate: Option<u32>) -> Self {
+        Self { each: rate.map(|rate| Duration::from_secs(1) / rate.max(1)), next: Instant::now() }
+    }
+
+    async fn wait(&self) {
+        if self.each.is_some() {
+            sleep_until(self.next).await;
+        }
+    }
+
+    fn count(&mut self) {
+        if let Some(each) = self.each {
+            let earliest = Instant::now().checked_sub(BURST).unwrap_or(self.next);
+            self.next = self.next.max(earliest) + each;
+        }
+    }
+}
+
+/// The client hung up before it was accepted: its own affair.
+fn is_about_one_connection(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused)
+}
+
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(200);
+const BURST: Duration = Duration::from_millis(100);

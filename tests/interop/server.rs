@@ -1,0 +1,123 @@
+//! The server under test: the conformance example, or whatever `HUBWIRE_TEST_URL` names.
+
+use std::env;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::install;
+
+pub(crate) struct Server {
+    url: String,
+    process: Option<Child>,
+    log: PathBuf,
+    stopped_by_suite: bool,
+}
+
+impl Server {
+    pub(crate) fn start(suite: &str) -> Self {
+        let log = install::scratch(&format!("{suite}-server.log"));
+        if let Ok(url) = env::var("HUBWIRE_TEST_URL") {
+            return Self { url: url.trim_end_matches('/').to_owned(), process: None, log, stopped_by_suite: false };
+        }
+        let port = free_port();
+        let url = format!("http://127.0.0.1:{port}");
+        let output = File::create(&log).expect("the scratch folder takes a file");
+        let mut process = Command::new(example("conformance"))
+            .args(["--urls", &url])
+            .stdout(output.try_clone().expect("a file handle can be cloned"))
+            .stderr(output)
+            .spawn()
+            .expect("the conformance example starts");
+        await_accept(port, &mut process, &log);
+        Self { url, process: Some(process), log, stopped_by_suite: false }
+    }
+
+    /// Whether the server is ASP.NET Core, which differs here and there.
+    pub(crate) fn is_reference() -> bool {
+        env::var_os("HUBWIRE_TEST_REFERENCE").is_some()
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Tells whether the suite may stop the server when it is done; [`Server::finish`] then waits for its end.
+    pub(crate) fn expects_stop(&mut self) -> bool {
+        self.stopped_by_suite = self.process.is_some();
+        self.stopped_by_suite
+    }
+
+    /// What the server has written so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Checks that the server outlived the suite, or ended well if the suite stopped it.
+    pub(crate) fn finish(mut self) -> Result<(), String> {
+        let Some(process) = &mut self.process else { return Ok(()) };
+        if !self.stopped_by_suite {
+            return match process.try_wait() {
+                Ok(None) => Ok(()),
+                ended => Err(format!("the server ended during the suite: {ended:?}")),
+            };
+        }
+        let deadline = Instant::now() + STOP_PATIENCE;
+        while Instant::now() < deadline {
+            match process.try_wait() {
+                Ok(None) => thread::sleep(TICK),
+                Ok(Some(status)) if status.success() => return Ok(()),
+                ended => return Err(format!("the server did not end well after its stop: {ended:?}")),
+            }
+        }
+        Err(format!("the server is still there {STOP_PATIENCE:?} after its stop"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            // Both fail only if it is gone already.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+/// An example that `cargo test` built beside this test.
+fn example(name: &str) -> PathBuf {
+    let test = env::current_exe().expect("a process knows its program");
+    let profile = test.ancestors().nth(2).expect("tests lie in deps of the profile's folder");
+    let program = profile.join("examples").join(name);
+    assert!(
+        program.exists(),
+        "{} is missing; `cargo test` builds it, `cargo test --test interop` needs `cargo build --example {name}` before",
+        program.display()
+    );
+    program
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("a bound socket has an address").port()
+}
+
+fn await_accept(port: u16, process: &mut Child, log: &PathBuf) {
+    let deadline = Instant::now() + START_PATIENCE;
+    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+        let ended = process.try_wait().expect("a child can be waited for");
+        if ended.is_some() || Instant::now() > deadline {
+            let _ = process.kill();
+            let output = fs::read_to_string(log).unwrap_or_default();
+            panic!("the server does not accept on port {port} ({ended:?}):\n{output}");
+        }
+        thread::sleep(TICK);
+    }
+}
+
+const START_PATIENCE: Duration = Duration::from_secs(20);
+const STOP_PATIENCE: Duration = Duration::from_secs(20);
+const TICK: Duration = Duration::from_millis(20);
