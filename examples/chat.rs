@@ -83,7 +83,7 @@ async fn leave(caller: &Caller, clients: &Clients, groups: &Groups, items: &Item
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
     let chat = Hub::with_state(Log::default()).method("join", join).method("say", say).on_disconnected(gone).build();
-    let router = Router::new().route("/", get(Html(include_str!("chat.html")))).nest("/chat", chat.routes());
+    let router = Router::new().route("/", get(Html(include_str!("chat.html")))).merge(chat.routes("/chat"));
 
     let listener = tokio::net::TcpListener::bind(address()).await?;
     println!("open http://{}", listener.local_addr()?);

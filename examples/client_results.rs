@@ -47,7 +47,7 @@ async fn main() -> std::io::Result<()> {
     let hub = Hub::with_state(()).method("enter", enter).method("guess", guess).method("leave", leave).build();
     let listener = tokio::net::TcpListener::bind(address()).await?;
     println!("clients connect to http://{}/game", listener.local_addr()?);
-    hubwire::serve(listener, Router::new().nest("/game", hub.routes())).await
+    hubwire::serve(listener, Router::new().merge(hub.routes("/game"))).await
 }
 
 /// The first argument, if there is one.

@@ -67,7 +67,7 @@ async fn run(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
         .route("/stop", post(move || async move { stopping.notify_one() }))
         .route("/websocket-echo", hubwire::testing::websocket_echo());
     for (path, hub) in &hubs {
-        router = router.nest(path, hub.routes());
+        router = router.merge(hub.routes(path));
     }
     let router = router.layer(middleware::from_fn(any_origin));
 

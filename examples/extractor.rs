@@ -96,7 +96,7 @@ async fn main() -> std::io::Result<()> {
         .method("greetColleagues", greet_colleagues)
         .method("hello", hello)
         .build();
-    let router = Router::new().nest("/shop", hub.routes()).layer(middleware::from_fn(authenticate));
+    let router = Router::new().merge(hub.routes("/shop")).layer(middleware::from_fn(authenticate));
     let listener = tokio::net::TcpListener::bind(address()).await?;
     println!("clients connect to http://{}/shop", listener.local_addr()?);
     hubwire::serve(listener, router).await

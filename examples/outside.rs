@@ -62,7 +62,7 @@ async fn main() -> std::io::Result<()> {
         .route("/announce", post(announce))
         .route("/announce/{topic}", post(announce_topic))
         .route("/readers/{topic}", get(readers))
-        .nest("/news", hub.routes())
+        .merge(hub.routes("/news"))
         .with_state(hub.context());
     let listener = tokio::net::TcpListener::bind(address()).await?;
     println!("clients connect to http://{}/news", listener.local_addr()?);

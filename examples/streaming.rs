@@ -66,7 +66,7 @@ async fn main() -> std::io::Result<()> {
         .build();
     let listener = tokio::net::TcpListener::bind(address()).await?;
     println!("clients connect to http://{}/streams", listener.local_addr()?);
-    hubwire::serve(listener, Router::new().nest("/streams", hub.routes())).await
+    hubwire::serve(listener, Router::new().merge(hub.routes("/streams"))).await
 }
 
 /// The first argument, if there is one.

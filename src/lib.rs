@@ -19,7 +19,7 @@
 //! #[tokio::main(flavor = "current_thread")]
 //! async fn main() -> std::io::Result<()> {
 //!     let chat = Hub::with_state(()).method("Join", join).method("Post", post).build();
-//!     let router = Router::new().nest("/hubs/chat", chat.routes());
+//!     let router = Router::new().merge(chat.routes("/hubs/chat"));
 //!     hubwire::serve(tokio::net::TcpListener::bind("127.0.0.1:5000").await?, router).await
 //! }
 //! ```

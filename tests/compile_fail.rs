@@ -8,7 +8,8 @@ use std::process::Command;
 
 #[test]
 fn wrong_functions_are_refused_in_our_words() {
-    let files = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compile_fail")).expect("the cases are there");
+    let files =
+        fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compile_fail")).expect("the cases are there");
     let mut count = 0;
     for file in files.map(|file| file.expect("a folder can be read").path()) {
         check(&file);
@@ -24,12 +25,18 @@ fn check(file: &Path) {
     // Several builds of one library may lie beside this test; one of them fits the build of ours.
     let outputs: Vec<String> = libraries("serde").iter().map(|serde| compile(file, serde)).collect();
     let is_right = |output: &String| expected.iter().all(|text| output.contains(text));
-    assert!(outputs.iter().any(is_right), "{}: the compiler says something else:\n{}", file.display(), outputs.join("\n---\n"));
+    assert!(
+        outputs.iter().any(is_right),
+        "{}: the compiler says something else:\n{}",
+        file.display(),
+        outputs.join("\n---\n")
+    );
 }
 
 /// What the compiler says about a case, in one line a message however wide it is.
 fn compile(file: &Path, serde: &Path) -> String {
-    let hubwire = libraries("hubwire").into_iter().max_by_key(|path| fs::metadata(path).and_then(|m| m.modified()).ok());
+    let hubwire =
+        libraries("hubwire").into_iter().max_by_key(|path| fs::metadata(path).and_then(|m| m.modified()).ok());
     let hubwire = hubwire.expect("this test was linked with the library");
     let compiler = env::var_os("RUSTC").map_or_else(|| Path::new(env!("CARGO")).with_file_name("rustc"), PathBuf::from);
     let output = Command::new(compiler)

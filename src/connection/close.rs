@@ -69,7 +69,9 @@ impl CloseReason {
         match self {
             Self::InvalidMessage(text) => Some(text),
             Self::ConnectFailed(text) => text.as_deref(),
-            Self::ClientTimeout => Some("Client hasn't sent a message/ping within the configured ClientTimeoutInterval."),
+            Self::ClientTimeout => {
+                Some("Client hasn't sent a message/ping within the configured ClientTimeoutInterval.")
+            }
             _ => None,
         }
     }

@@ -1,14 +1,14 @@
 use super::deadlines::Due;
+use super::lent::Lent;
 use super::link::{DUE, RESUME};
-use super::machine::{Machine, Refusal, Step};
 use super::outbound::Batch;
 use super::receive::MESSAGES_IN_A_TURN;
+use super::session::{Session, Stop};
 use super::{CloseReason, Link, Receive, Tenant, Turn};
-use crate::protocol::hub::{Frame, HandshakeError, Message, Protocol};
+use crate::protocol::hub::{Frame, HandshakeError, Protocol};
 use crate::protocol::websocket::{self, FrameReader, Piece};
 use crate::transport::{Registration, Stream};
 use socket2::SockRef;
-use std::cell::Cell;
 use std::future::Future;
 use std::io::{self, Read};
 use std::net::Shutdown;
@@ -32,12 +32,14 @@ pub(super) struct Driver<T: Tenant> {
     /// Frames that came with the request, behind its end: the first to be read.
     early: Box<[u8]>,
     goodbye: Option<Goodbye>,
+    /// The client's close frame came in the read that brought the end.
+    heard: bool,
     /// Keeps the connection findable by its token until it has ended.
     _registration: Option<Registration>,
 }
 
 /// How far the closing handshake has come.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Goodbye {
     /// The client's close frame has come, or will not be understood any more.
     heard: bool,
@@ -45,27 +47,28 @@ struct Goodbye {
     deaf: bool,
     /// Ours has left.
     said: bool,
-}
-
-/// Why a connection stops.
-enum Stop {
-    Reason(CloseReason),
-    /// The client closed its WebSocket.
-    CloseFrame,
-    /// The answer to the handshake is the goodbye.
-    Refused(HandshakeError),
-}
-
-impl From<CloseReason> for Stop {
-    fn from(reason: CloseReason) -> Self {
-        Self::Reason(reason)
-    }
+    /// Bytes that are still read past in search of the client's.
+    patience: usize,
 }
 
 impl<T: Tenant> Driver<T> {
-    pub(super) fn new(link: Arc<Link>, tenant: Arc<T>, boxed: Option<Box<dyn Stream>>, early: Box<[u8]>, registration: Option<Registration>) -> Self {
-        let session = Session { tenant, receiver: None, machine: Machine::default(), kept: Vec::new() };
-        Self { link, session, reader: FrameReader::default(), boxed, early, goodbye: None, _registration: registration }
+    pub(super) fn new(
+        link: Arc<Link>,
+        tenant: Arc<T>,
+        boxed: Option<Box<dyn Stream>>,
+        early: Box<[u8]>,
+        registration: Option<Registration>,
+    ) -> Self {
+        Self {
+            link,
+            session: Session::new(tenant),
+            reader: FrameReader::default(),
+            boxed,
+            early,
+            goodbye: None,
+            heard: false,
+            _registration: registration,
+        }
     }
 
     /// One turn of an open connection: what the socket has, what the receiver was resumed for, what is due; then out with the replies.
@@ -94,7 +97,9 @@ impl<T: Tenant> Driver<T> {
             let mut early = std::mem::take(&mut self.early);
             self.take_in(turn, &mut early)?;
         }
-        if signals & RESUME != 0 && let Some(receiver) = &mut self.session.receiver {
+        if signals & RESUME != 0
+            && let Some(receiver) = &mut self.session.receiver
+        {
             receiver.resume(turn)?;
         }
         self.session.use_kept(turn)?;
@@ -132,7 +137,13 @@ impl<T: Tenant> Driver<T> {
             let (used, piece) = self.reader.next(&mut bytes[at..]).map_err(|v| CloseReason::TransportViolated(v.0))?;
             at += used;
             match piece {
-                Some(Piece::Data { payload, .. }) => self.session.feed(turn, payload)?,
+                Some(Piece::Data { payload, .. }) => {
+                    if let Err(stop) = self.session.feed(turn, payload) {
+                        // the client's goodbye may be in the same read
+                        self.heard = hears_close(&mut self.reader, &mut bytes[at..]);
+                        return Err(stop);
+                    }
+                }
                 Some(Piece::Ping(payload)) => turn.link.pong(websocket_frame(websocket::PONG, payload)),
                 Some(Piece::Close(_)) => return Err(Stop::CloseFrame),
                 Some(Piece::Pong) | None => {}
@@ -156,7 +167,7 @@ impl<T: Tenant> Driver<T> {
             }
             Some(Due::HandshakeTimeout) => Err(Stop::Refused(HandshakeError::Canceled)),
             // a client whose messages wait for us is not silent
-            Some(Due::ClientTimeout) if self.session.is_held_up(link) => Ok(()),
+            Some(Due::ClientTimeout) if self.session.is_held_up(link) || self.session.holds() => Ok(()),
             Some(Due::ClientTimeout) => Err(CloseReason::ClientTimeout.into()),
             Some(Due::SendTimeout) => Err(CloseReason::SlowReceiver.into()),
             Some(Due::CloseTimeout) | None => Ok(()),
@@ -185,11 +196,11 @@ impl<T: Tenant> Driver<T> {
     /// The connection ends: nobody reaches it any more, and it says what there is to say.
     fn begin_goodbye(&mut self, stop: Stop) {
         let link = &self.link;
-        let mut goodbye = Goodbye::default();
+        let mut goodbye = Goodbye { heard: self.heard, deaf: false, said: false, patience: PATIENCE };
         let reason = match &stop {
             Stop::Reason(reason) => reason.clone(),
             Stop::CloseFrame => CloseReason::ClientClosed(None),
-            Stop::Refused(HandshakeError::Canceled) if !self.session.machine.is_open() => CloseReason::HandshakeTimeout,
+            Stop::Refused(HandshakeError::Canceled) if !self.session.is_open() => CloseReason::HandshakeTimeout,
             Stop::Refused(e) => CloseReason::HandshakeRefused(e.to_string().into()),
         };
         link.close(reason.clone());
@@ -197,7 +208,9 @@ impl<T: Tenant> Driver<T> {
         let keep_queued = match &stop {
             Stop::Refused(_) => true,
             Stop::CloseFrame => false,
-            Stop::Reason(CloseReason::TransportLost | CloseReason::TransportViolated(_) | CloseReason::SlowReceiver) => false,
+            Stop::Reason(
+                CloseReason::TransportLost | CloseReason::TransportViolated(_) | CloseReason::SlowReceiver,
+            ) => false,
             Stop::Reason(_) => true,
         };
         link.finish(keep_queued);
@@ -206,8 +219,12 @@ impl<T: Tenant> Driver<T> {
             Stop::Reason(CloseReason::TransportLost) => goodbye.said = true,
             Stop::CloseFrame => goodbye.heard = true,
             Stop::Reason(CloseReason::TransportViolated(_)) => goodbye.deaf = true,
-            Stop::Reason(ref reason) if reason.says_goodbye() && self.session.machine.is_open() => {
-                link.control(Frame::close(link.protocol(), reason.error(detailed).as_deref(), reason.allows_reconnect()));
+            Stop::Reason(ref reason) if reason.says_goodbye() && self.session.is_open() => {
+                link.control(Frame::close(
+                    link.protocol(),
+                    reason.error(detailed).as_deref(),
+                    reason.allows_reconnect(),
+                ));
             }
             Stop::Reason(_) => {}
             Stop::Refused(e) => link.control(Frame::handshake_response(Protocol::Json, Some(&e.text(detailed)))),
@@ -224,7 +241,6 @@ impl<T: Tenant> Driver<T> {
         if let Some(mut receiver) = self.session.receiver.take() {
             receiver.closed(link, &reason);
         }
-        self.session.kept = Vec::new();
         self.goodbye = Some(goodbye);
     }
 
@@ -236,7 +252,9 @@ impl<T: Tenant> Driver<T> {
         let Some(mut goodbye) = self.goodbye.take() else { return Poll::Ready(()) };
         if !goodbye.said && !self.link.has_queued() {
             goodbye.said = true;
-            if goodbye.deaf && let Some(socket) = &self.link.socket {
+            if goodbye.deaf
+                && let Some(socket) = &self.link.socket
+            {
                 let _ = SockRef::from(socket).shutdown(Shutdown::Write);
             }
         }
@@ -248,28 +266,21 @@ impl<T: Tenant> Driver<T> {
             match self.poll_read(cx, &mut lent.read) {
                 Poll::Pending => {
                     let now = self.link.shared.sweep.now();
-                    let late = signals & DUE != 0 && self.link.deadlines.due(now, self.link.options()) == Some(Due::CloseTimeout);
+                    let late = signals & DUE != 0
+                        && self.link.deadlines.due(now, self.link.options()) == Some(Due::CloseTimeout);
                     self.goodbye = Some(goodbye);
                     return if late { Poll::Ready(()) } else { Poll::Pending };
                 }
-                Poll::Ready(Ok(n)) if n > 0 => goodbye.heard |= !goodbye.deaf && self.hears_close(&mut lent.read[..n]),
+                Poll::Ready(Ok(n)) if n > 0 && n <= goodbye.patience => {
+                    goodbye.patience -= n;
+                    goodbye.heard |= !goodbye.deaf && hears_close(&mut self.reader, &mut lent.read[..n]);
+                }
                 Poll::Ready(_) => lost = true,
             }
         }
         self.goodbye = Some(goodbye);
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-
-    fn hears_close(&mut self, bytes: &mut [u8]) -> bool {
-        let mut at = 0;
-        while at < bytes.len() {
-            match self.reader.next(&mut bytes[at..]) {
-                Ok((_, Some(Piece::Close(_)))) | Err(_) => return true,
-                Ok((used, _)) => at += used,
-            }
-        }
-        false
     }
 }
 
@@ -281,7 +292,9 @@ impl<T: Tenant> Future for Driver<T> {
         me.link.task.register(cx.waker());
         let mut lent = Lent::take();
         let mut outcome = Poll::Pending;
-        if me.goodbye.is_none() && let Err(stop) = me.run(cx, &mut lent) {
+        if me.goodbye.is_none()
+            && let Err(stop) = me.run(cx, &mut lent)
+        {
             me.begin_goodbye(stop);
         }
         if me.goodbye.is_some() {
@@ -309,132 +322,6 @@ impl<T: Tenant> Drop for Driver<T> {
     }
 }
 
-/// The hub protocol's side of a driver: what the frames carried, message by message.
-struct Session<T: Tenant> {
-    tenant: Arc<T>,
-    receiver: Option<T::Receive>,
-    machine: Machine,
-    /// Bytes that could not be used yet: part of a message, or messages that came while reading paused.
-    kept: Vec<u8>,
-}
-
-impl<T: Tenant> Session<T> {
-    fn feed(&mut self, turn: &mut Turn<'_, '_>, payload: &[u8]) -> Result<(), Stop> {
-        if self.kept.is_empty() {
-            let used = self.steps(turn, payload)?;
-            self.kept.extend_from_slice(&payload[used..]);
-            return Ok(());
-        }
-        self.kept.extend_from_slice(payload);
-        self.use_kept(turn)
-    }
-
-    fn use_kept(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), Stop> {
-        if self.kept.is_empty() {
-            return Ok(());
-        }
-        let mut kept = std::mem::take(&mut self.kept);
-        let used = self.steps(turn, &kept)?;
-        if used < kept.len() {
-            self.kept = if used == 0 { kept } else { kept.split_off(used) };
-        }
-        Ok(())
-    }
-
-    /// Takes as many steps as there are whole messages, and says how many bytes they were. Stops early when the turn has to.
-    fn steps(&mut self, turn: &mut Turn<'_, '_>, bytes: &[u8]) -> Result<usize, Stop> {
-        let mut at = 0;
-        while at < bytes.len() && !self.pauses(turn) {
-            let link = turn.link;
-            let text_only = false;
-            let Some((used, step)) = self.machine.step(&bytes[at..], link.options(), text_only)? else { break };
-            at += used;
-            turn.left -= 1;
-            match step {
-                Step::Accepted(protocol) => self.open(turn, protocol)?,
-                Step::Message(message) => self.message(turn, message)?,
-            }
-        }
-        Ok(at)
-    }
-
-    fn open(&mut self, turn: &mut Turn<'_, '_>, protocol: Protocol) -> Result<(), Stop> {
-        let link = turn.link;
-        link.choose(protocol);
-        link.deadlines.opened(link.shared.sweep.now(), link.options(), link.id().spread());
-        // a frame of its own: three client libraries lose what stands in one frame behind the response
-        link.control(Frame::handshake_response(protocol, None));
-        let receiver = self.receiver.insert(self.tenant.open(link));
-        receiver.opened(turn)?;
-        Ok(())
-    }
-
-    fn message(&mut self, turn: &mut Turn<'_, '_>, message: Message<'_>) -> Result<(), Stop> {
-        let link = turn.link;
-        link.deadlines.seen(link.shared.sweep.now());
-        match message {
-            Message::Ping => link.deadlines.client_pinged(),
-            Message::Close { error, .. } => return Err(CloseReason::ClientClosed(error.map(Into::into)).into()),
-            // the reference stops reading for ever here
-            Message::Unknown => link.shared.metrics.unknown_messages.add(1),
-            Message::Ack { .. } | Message::Sequence { .. } => {}
-            other => {
-                let receiver = self.receiver.as_mut().expect("a message comes after the handshake");
-                receiver.receive(turn, other)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Tells whether nothing more may be taken in during this turn. Whoever makes that untrue wakes the task.
-    fn pauses(&self, turn: &mut Turn<'_, '_>) -> bool {
-        if turn.left == 0 || turn.replies.len() > turn.link.options().reply_limit {
-            // the next turn comes at once, after the replies have been written and others had the thread
-            turn.cx.waker().wake_by_ref();
-            return true;
-        }
-        self.is_held_up(turn.link)
-    }
-
-    /// The client is not read, since what it sent has to wait for us, or it does not take our replies.
-    fn is_held_up(&self, link: &Link) -> bool {
-        self.receiver.as_ref().is_some_and(|r| r.held() > link.options().look_ahead) || link.has_no_room()
-    }
-}
-
-impl From<Refusal> for Stop {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Handshake(e) => Self::Refused(e),
-            Refusal::Message(e) => Self::Reason(e.into()),
-        }
-    }
-}
-
-/// Buffers that a worker thread lends to the connection whose turn it is. Taken out, not borrowed: user code may run meanwhile, and
-/// whatever it does on this thread finds the place empty and gets buffers of its own.
-struct Lent {
-    read: Box<[u8]>,
-    replies: Vec<u8>,
-    batch: Batch,
-}
-
-impl Lent {
-    fn take() -> Box<Self> {
-        LENT.take().unwrap_or_else(|| Box::new(Self { read: vec![0; READ_SIZE].into(), replies: Vec::new(), batch: Batch::default() }))
-    }
-
-    fn give_back(mut self: Box<Self>) {
-        self.replies.clear();
-        self.replies.shrink_to(LARGEST_KEPT);
-        LENT.set(Some(self));
-    }
-}
-
-thread_local! {
-    static LENT: Cell<Option<Box<Lent>>> = const { Cell::new(None) };
-}
-
 /// Reads what is there. A short read clears the readiness at once, or each message would cost a second call that finds nothing. The
 /// event is the one seen before the read, so data that comes in between is not lost.
 fn poll_read_socket(socket: &TcpStream, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
@@ -458,7 +345,12 @@ fn poll_read_socket(socket: &TcpStream, cx: &mut Context<'_>, buffer: &mut [u8])
 }
 
 /// Writes to a boxed stream until nothing waits or it is full.
-fn poll_write_stream(stream: &mut Box<dyn Stream>, link: &Link, cx: &mut Context<'_>, batch: &mut Batch) -> io::Result<()> {
+fn poll_write_stream(
+    stream: &mut Box<dyn Stream>,
+    link: &Link,
+    cx: &mut Context<'_>,
+    batch: &mut Batch,
+) -> io::Result<()> {
     let mut full = false;
     while !full {
         link.gather(batch);
@@ -482,15 +374,24 @@ fn poll_write_stream(stream: &mut Box<dyn Stream>, link: &Link, cx: &mut Context
     }
 }
 
+fn hears_close(reader: &mut FrameReader, bytes: &mut [u8]) -> bool {
+    let mut at = 0;
+    while at < bytes.len() {
+        match reader.next(&mut bytes[at..]) {
+            Ok((_, Some(Piece::Close(_)))) | Err(_) => return true,
+            Ok((used, _)) => at += used,
+        }
+    }
+    false
+}
+
 fn websocket_frame(opcode: u8, payload: &[u8]) -> Frame {
     let mut bytes = Vec::with_capacity(payload.len() + 2);
     websocket::write_frame(&mut bytes, opcode, payload);
     Frame::of_websocket(bytes)
 }
 
-/// The size from which a larger buffer reads no faster.
-const READ_SIZE: usize = 32 * 1024;
 /// Reads before others on the thread have their turn.
 const READS_IN_A_TURN: usize = 4;
-/// A reply buffer that grew past this is not kept.
-const LARGEST_KEPT: usize = 256 * 1024;
+/// Who still sends more than this when we have said goodbye will not listen.
+const PATIENCE: usize = 256 * 1024;

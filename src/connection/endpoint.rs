@@ -24,7 +24,12 @@ pub(crate) struct Shared {
 
 impl<T: Tenant> Endpoint<T> {
     /// `tasks` is waited for in [`drain`](Self::drain): the connections run on it, and what the tenant starts should as well.
-    pub(crate) fn new(tenant: Arc<T>, options: ConnectionOptions, metrics: Arc<HubMetrics>, tasks: TaskTracker) -> Self {
+    pub(crate) fn new(
+        tenant: Arc<T>,
+        options: ConnectionOptions,
+        metrics: Arc<HubMetrics>,
+        tasks: TaskTracker,
+    ) -> Self {
         let shared = Shared { options: Arc::new(options), sweep: Arc::default(), metrics, tasks };
         Self { tenant, shared: Arc::new(shared), sweeping: Once::new() }
     }

@@ -33,7 +33,12 @@ pub(super) enum Refusal {
 impl Machine {
     /// Takes one step over `input`, which starts where the last step ended (so it holds what was not whole then, too), and says how many
     /// bytes it took. `None`: more is needed.
-    pub(super) fn step<'a>(&mut self, input: &'a [u8], options: &ConnectionOptions, text_only: bool) -> Result<Option<(usize, Step<'a>)>, Refusal> {
+    pub(super) fn step<'a>(
+        &mut self,
+        input: &'a [u8],
+        options: &ConnectionOptions,
+        text_only: bool,
+    ) -> Result<Option<(usize, Step<'a>)>, Refusal> {
         let limit = options.maximum_receive_message_size;
         let Some(protocol) = self.protocol else {
             return self.shake_hands(input, options, text_only);
@@ -51,13 +56,19 @@ impl Machine {
         self.protocol.is_some()
     }
 
-    fn shake_hands<'a>(&mut self, input: &[u8], options: &ConnectionOptions, text_only: bool) -> Result<Option<(usize, Step<'a>)>, Refusal> {
+    fn shake_hands<'a>(
+        &mut self,
+        input: &[u8],
+        options: &ConnectionOptions,
+        text_only: bool,
+    ) -> Result<Option<(usize, Step<'a>)>, Refusal> {
         // the request is a JSON text with the same separator and the same limit, whatever protocol it asks for
-        let piece = match next_message_from(Protocol::Json, input, options.maximum_receive_message_size, &mut self.scanned) {
-            Ok(None) => return Ok(None),
-            Ok(Some(piece)) => piece,
-            Err(_) => return Err(Refusal::Handshake(HandshakeError::Canceled)),
-        };
+        let piece =
+            match next_message_from(Protocol::Json, input, options.maximum_receive_message_size, &mut self.scanned) {
+                Ok(None) => return Ok(None),
+                Ok(Some(piece)) => piece,
+                Err(_) => return Err(Refusal::Handshake(HandshakeError::Canceled)),
+            };
         let request = HandshakeRequest::decode(&input[piece.body]).map_err(Refusal::Handshake)?;
         let protocol = request.accept(&options.protocols, text_only).map_err(Refusal::Handshake)?;
         self.protocol = Some(protocol);

@@ -4,11 +4,13 @@ mod close;
 mod deadlines;
 mod driver;
 mod endpoint;
+mod lent;
 mod link;
 mod machine;
 mod options;
 mod outbound;
 mod receive;
+mod session;
 mod sweep;
 
 pub use close::CloseReason;

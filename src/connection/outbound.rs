@@ -90,7 +90,13 @@ impl Outbound {
     }
 
     /// Queues a message from somebody else. A message larger than the limit passes when nothing else waits: it could never be sent otherwise.
-    pub(super) fn push(&mut self, frame: &Frame, key: Option<NonZeroU64>, limit: usize, policy: SlowReceiver) -> Pushed {
+    pub(super) fn push(
+        &mut self,
+        frame: &Frame,
+        key: Option<NonZeroU64>,
+        limit: usize,
+        policy: SlowReceiver,
+    ) -> Pushed {
         let mut dropped = 0;
         if policy == SlowReceiver::Conflate && key.is_some() {
             dropped += self.drop_pushes(|e| e.key == key, usize::MAX);

@@ -40,7 +40,10 @@ pub(crate) struct Turn<'a, 'b> {
 impl Turn<'_, '_> {
     /// Appends one reply behind all that was sent before; `encode` writes the message's body (JSON object or MessagePack array). If it
     /// fails, nothing was sent.
-    pub(crate) fn reply(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>) -> Result<(), EncodeError> {
+    pub(crate) fn reply(
+        &mut self,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
         let protocol = self.link.protocol();
         if self.direct && !self.link.has_queued() {
             return append_frame(self.replies, protocol, encode);

@@ -48,9 +48,10 @@ pub(super) struct Seat {
 }
 
 impl Calls {
-    /// Whether one more ordinary call may start. Only the connection's own task starts calls.
+    /// Whether one more ordinary call may start. Only the connection's own task starts calls. Streams that never end may use up `most`, and
+    /// must not keep the line waiting: calls that gave their slot away have as many again.
     pub(super) fn has_slot(&self, parallel: usize, most: usize) -> bool {
-        self.slots.load(Ordering::SeqCst) < parallel && self.running.load(Ordering::SeqCst) < most
+        self.slots.load(Ordering::SeqCst) < parallel && self.running.load(Ordering::SeqCst) < most.saturating_mul(2)
     }
 
     pub(super) fn running(&self) -> usize {

@@ -64,7 +64,7 @@ use std::time::Duration;
 /// }
 ///
 /// let hub = Hub::with_state(()).method("Say", say).build();
-/// let router: Router = Router::new().nest("/hubs/chat", hub.routes());
+/// let router: Router = Router::new().merge(hub.routes("/hubs/chat"));
 /// ```
 #[derive(Clone)]
 pub struct Hub {
@@ -79,12 +79,16 @@ impl Hub {
         HubBuilder::new(state)
     }
 
-    /// Returns the routes, for a router of any state: nest them where clients connect to. Every mount is the same hub.
+    /// Returns the routes at a path, for a router of any state: merge them into it. Every mount is the same hub.
     ///
     /// Who connects is what the router's layers say: one that authenticates puts an [`Identity`](crate::Identity) into the request's
     /// extensions.
-    pub fn routes<R: Clone + Send + Sync + 'static>(&self) -> Router<R> {
-        transport::routes(self.endpoints.clone())
+    ///
+    /// # Panics
+    ///
+    /// If the path does not start with a slash, as axum's `route` does.
+    pub fn routes<R: Clone + Send + Sync + 'static>(&self, path: &str) -> Router<R> {
+        transport::routes(path, self.endpoints.clone())
     }
 
     /// Returns a handle for code outside of calls.

@@ -25,7 +25,9 @@ impl Groups {
     pub(super) fn join(&self, name: &str, link: &Arc<Link>) -> (Joined, bool) {
         // under the entry's lock, so that the last member's leaving cannot take the group away in between
         match self.0.entry(name.into()) {
-            Entry::Occupied(group) => (Joined { segment: group.get().members.add(link), group: group.get().clone() }, false),
+            Entry::Occupied(group) => {
+                (Joined { segment: group.get().members.add(link), group: group.get().clone() }, false)
+            }
             Entry::Vacant(vacant) => {
                 let group = Arc::new(Group { name: vacant.key().clone(), members: Segments::default() });
                 let segment = group.members.add(link);

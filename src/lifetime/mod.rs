@@ -5,7 +5,9 @@ mod groups;
 mod questions;
 mod segments;
 
-use crate::backplane::{Answer, Audience, Backplane, BackplaneError, Deliver, Encoded, Membership, Query, Reached, Whom};
+use crate::backplane::{
+    Answer, Audience, Backplane, BackplaneError, Deliver, Encoded, Membership, Query, Reached, Whom,
+};
 use crate::connection::{CloseReason, Link};
 use crate::protocol::hub::{Completed, EncodeArguments, EncodeError, Frame, Protocol};
 use crate::transport::ConnectionId;
@@ -100,7 +102,8 @@ impl Lifetime {
             }
             joined
         });
-        let member = Member { link: link.clone(), segment: self.all.add(link), user, groups: Mutex::new(Some(Vec::new())) };
+        let member =
+            Member { link: link.clone(), segment: self.all.add(link), user, groups: Mutex::new(Some(Vec::new())) };
         self.connections.insert(*link.id(), Arc::new(member));
         self.backplane.interest(&Whom::Connection(link.id().to_string()), true);
     }
@@ -139,7 +142,12 @@ impl Lifetime {
     }
 
     /// Asks a connection, of any node. The answer comes through what is returned; dropping that gives up, and a late answer is ignored.
-    pub(crate) fn ask(&self, connection: &str, target: &str, arguments: &dyn EncodeArguments) -> Result<(Reached<()>, Asked), BackplaneError> {
+    pub(crate) fn ask(
+        &self,
+        connection: &str,
+        target: &str,
+        arguments: &dyn EncodeArguments,
+    ) -> Result<(Reached<()>, Asked), BackplaneError> {
         let id = self.backplane.question_id();
         let message = Outgoing { id: Some(&id), ..Outgoing::new(target, arguments, None) };
         if let Some(member) = self.member(connection) {
@@ -174,9 +182,9 @@ impl Lifetime {
                 Ok(true)
             }
             Outcome::Unknown => Ok(false),
-            Outcome::Foreign => {
-                Err(CloseReason::InvalidMessage(format!("Connection ID '{}' is not valid for invocation ID '{id}'.", link.id()).into()))
-            }
+            Outcome::Foreign => Err(CloseReason::InvalidMessage(
+                format!("Connection ID '{}' is not valid for invocation ID '{id}'.", link.id()).into(),
+            )),
         }
     }
 
@@ -221,12 +229,20 @@ impl Lifetime {
     fn links(&self, whom: &Whom) -> Vec<Arc<Link>> {
         match whom {
             Whom::Connection(id) => self.member(id).map(|member| member.link.clone()).into_iter().collect(),
-            Whom::Group(name) => self.groups.find(name).map(|group| group.members.links().collect()).unwrap_or_default(),
+            Whom::Group(name) => {
+                self.groups.find(name).map(|group| group.members.links().collect()).unwrap_or_default()
+            }
             Whom::User(name) => self.users.find(name).map(|user| user.members.links().collect()).unwrap_or_default(),
         }
     }
 
-    fn deliver_to_some(&self, runtime: &Handle, sets: &[&Segments], except: &Except, message: &dyn Encoded) -> Result<(), EncodeError> {
+    fn deliver_to_some(
+        &self,
+        runtime: &Handle,
+        sets: &[&Segments],
+        except: &Except,
+        message: &dyn Encoded,
+    ) -> Result<(), EncodeError> {
         let fan_out = FanOut::encode(message, |protocol| sets.iter().any(|set| set.uses(protocol)))?;
         for set in sets {
             fan_out.to_all(set, except, runtime);
@@ -234,7 +250,14 @@ impl Lifetime {
         Ok(())
     }
 
-    fn deliver_to_named(&self, runtime: &Handle, names: &Groups, wanted: &[String], except: &Except, message: &dyn Encoded) -> Result<(), EncodeError> {
+    fn deliver_to_named(
+        &self,
+        runtime: &Handle,
+        names: &Groups,
+        wanted: &[String],
+        except: &Except,
+        message: &dyn Encoded,
+    ) -> Result<(), EncodeError> {
         let found: Vec<_> = wanted.iter().filter_map(|name| names.find(name)).collect();
         let sets: Vec<_> = found.iter().map(|group| &group.members).collect();
         self.deliver_to_some(runtime, &sets, except, message)
@@ -259,12 +282,16 @@ impl Deliver for Lifetime {
             Audience::Connection(id) => self.deliver_to_connections(&BTreeSet::from([id]), message),
             Audience::Connections(ids) => self.deliver_to_connections(&ids.iter().collect(), message),
             // once for each group, so a member of two gets two copies; users and connections get one
-            Audience::Group(name) => self.deliver_to_named(runtime, &self.groups, std::slice::from_ref(name), &nobody, message),
+            Audience::Group(name) => {
+                self.deliver_to_named(runtime, &self.groups, std::slice::from_ref(name), &nobody, message)
+            }
             Audience::Groups(names) => self.deliver_to_named(runtime, &self.groups, names, &nobody, message),
             Audience::GroupExcept(name, ids) => {
                 self.deliver_to_named(runtime, &self.groups, std::slice::from_ref(name), &Except::ids(ids), message)
             }
-            Audience::User(name) => self.deliver_to_named(runtime, &self.users, std::slice::from_ref(name), &nobody, message),
+            Audience::User(name) => {
+                self.deliver_to_named(runtime, &self.users, std::slice::from_ref(name), &nobody, message)
+            }
             Audience::Users(names) => {
                 let names: BTreeSet<_> = names.iter().cloned().collect();
                 self.deliver_to_named(runtime, &self.users, &Vec::from_iter(names), &nobody, message)
@@ -326,6 +353,9 @@ impl Deliver for Lifetime {
 
 impl std::fmt::Debug for Lifetime {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lifetime").field("connections", &self.connection_count()).field("groups", &self.group_count()).finish_non_exhaustive()
+        f.debug_struct("Lifetime")
+            .field("connections", &self.connection_count())
+            .field("groups", &self.group_count())
+            .finish_non_exhaustive()
     }
 }

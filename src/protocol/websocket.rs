@@ -4,7 +4,11 @@
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Piece<'a> {
     /// Unmasked payload of a data message, as much of it as is there. `opcode` is the message's, `last` ends it.
-    Data { opcode: u8, payload: &'a [u8], last: bool },
+    Data {
+        opcode: u8,
+        payload: &'a [u8],
+        last: bool,
+    },
     /// A ping with its whole payload.
     Ping(&'a [u8]),
     Pong,
@@ -327,17 +331,17 @@ mod tests {
     #[test]
     fn broken_rules_are_named_at_the_first_byte_that_shows_them() {
         for (stream, code) in [
-            (vec![0xC1], 1002),                      // a reserved bit
-            (vec![0x83], 1002),                      // a reserved opcode
-            (vec![0x80], 1002),                      // a continuation of nothing
-            (vec![0x09], 1002),                      // a ping in fragments
-            (vec![0x81, 0x00], 1002),                // not masked
-            (vec![0x89, 0xFE], 1002),                // a ping of more than 125 bytes
-            (masked(0x88, &[3]), 1002),              // half a code
-            (masked(0x88, &[0x03, 0xED]), 1002),     // 1005 never travels
-            (masked(0x88, &[3, 0xE8, 0xFF]), 1007),  // a reason that is no text
-            (masked(0x81, &[b'a', 0xFF]), 1007),     // a text that is no text
-            (masked(0x81, &[0xE2, 0x98]), 1007),     // a text that ends inside a character
+            (vec![0xC1], 1002),                     // a reserved bit
+            (vec![0x83], 1002),                     // a reserved opcode
+            (vec![0x80], 1002),                     // a continuation of nothing
+            (vec![0x09], 1002),                     // a ping in fragments
+            (vec![0x81, 0x00], 1002),               // not masked
+            (vec![0x89, 0xFE], 1002),               // a ping of more than 125 bytes
+            (masked(0x88, &[3]), 1002),             // half a code
+            (masked(0x88, &[0x03, 0xED]), 1002),    // 1005 never travels
+            (masked(0x88, &[3, 0xE8, 0xFF]), 1007), // a reason that is no text
+            (masked(0x81, &[b'a', 0xFF]), 1007),    // a text that is no text
+            (masked(0x81, &[0xE2, 0x98]), 1007),    // a text that ends inside a character
         ] {
             assert_eq!(read(&stream, 1).unwrap_err(), Violation(code), "{stream:x?}");
         }

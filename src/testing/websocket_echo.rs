@@ -56,7 +56,12 @@ async fn echo(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin, early: Box<
 }
 
 /// Answers what is in `bytes`; breaks when the connection has to end.
-fn take_in(reader: &mut FrameReader, bytes: &mut [u8], message: &mut Vec<u8>, answers: &mut Vec<u8>) -> std::ops::ControlFlow<()> {
+fn take_in(
+    reader: &mut FrameReader,
+    bytes: &mut [u8],
+    message: &mut Vec<u8>,
+    answers: &mut Vec<u8>,
+) -> std::ops::ControlFlow<()> {
     let close = |code: u16, answers: &mut Vec<u8>| {
         websocket::write_frame(answers, websocket::CLOSE, &code.to_be_bytes());
         std::ops::ControlFlow::Break(())
@@ -69,7 +74,9 @@ fn take_in(reader: &mut FrameReader, bytes: &mut [u8], message: &mut Vec<u8>, an
         };
         at += used;
         match piece {
-            Some(Piece::Data { payload, .. }) if message.len() + payload.len() > LARGEST => return close(TOO_BIG, answers),
+            Some(Piece::Data { payload, .. }) if message.len() + payload.len() > LARGEST => {
+                return close(TOO_BIG, answers);
+            }
             Some(Piece::Data { opcode, payload, last }) => {
                 message.extend_from_slice(payload);
                 if last {

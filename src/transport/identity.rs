@@ -91,6 +91,9 @@ impl Identity {
 /// Shows that there is a user and how many claims, not what they say.
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity").field("user", &self.user_id().is_some()).field("claims", &self.claims().count()).finish()
+        f.debug_struct("Identity")
+            .field("user", &self.user_id().is_some())
+            .field("claims", &self.claims().count())
+            .finish()
     }
 }

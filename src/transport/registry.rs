@@ -59,7 +59,12 @@ impl Registry {
     }
 
     /// Starts the transport of a negotiated connection.
-    pub(crate) fn start(self: &Arc<Self>, token: ConnectionToken, identity: &Identity, transport: Transport) -> Result<(ConnectionId, Registration), Unusable> {
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        token: ConnectionToken,
+        identity: &Identity,
+        transport: Transport,
+    ) -> Result<(ConnectionId, Registration), Unusable> {
         let mut known = self.connections.get_mut(&token).ok_or(Unusable::Unknown)?;
         if known.identity.user_id() != identity.user_id() {
             return Err(Unusable::Foreign);

@@ -1,6 +1,8 @@
 use super::registry::Unusable;
 use super::websocket::{self, UpgradeRequest};
-use super::{Accept, ConnectionId, ConnectionToken, Facts, Identity, Opening, Query, Registry, Transport, TransportOptions};
+use super::{
+    Accept, ConnectionId, ConnectionToken, Facts, Identity, Opening, Query, Registry, Transport, TransportOptions,
+};
 use crate::protocol::negotiate::{self, NegotiateRequest, NegotiateResponse, Transports};
 use axum::Router;
 use axum::body::Body;
@@ -32,12 +34,16 @@ impl Endpoints {
     }
 }
 
-/// The routes of a hub, to be nested where it is mounted. The form with a slash at its end is the same hub.
-pub(crate) fn routes<S: Clone + Send + Sync + 'static>(endpoints: Arc<Endpoints>) -> Router<S> {
-    Router::new()
-        .route("/", any(connect))
-        .route("/negotiate", any(negotiate))
-        .fallback(connect_with_slash)
+/// The routes of a hub at a path. The form with a slash at its end, which a nested router could not have, is the same hub.
+pub(crate) fn routes<S: Clone + Send + Sync + 'static>(path: &str, endpoints: Arc<Endpoints>) -> Router<S> {
+    let path = path.trim_end_matches('/');
+    let mut router = Router::new();
+    if !path.is_empty() {
+        router = router.route(path, any(connect));
+    }
+    router
+        .route(&format!("{path}/"), any(connect))
+        .route(&format!("{path}/negotiate"), any(negotiate))
         .with_state(endpoints)
 }
 
@@ -55,7 +61,10 @@ async fn negotiate(State(endpoints): State<Arc<Endpoints>>, request: Request) ->
             let id = ConnectionId::random();
             let token = if asked.version == 0 { ConnectionToken::same_as(id) } else { ConnectionToken::random() };
             if endpoints.registry.negotiate(id, token, identity(&request)).is_none() {
-                return plain(StatusCode::SERVICE_UNAVAILABLE, "Too many connections have been negotiated and not opened");
+                return plain(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "Too many connections have been negotiated and not opened",
+                );
             }
             let offers = |transport| endpoints.options.transports.contains(&transport);
             NegotiateResponse {
@@ -73,11 +82,6 @@ async fn negotiate(State(endpoints): State<Arc<Endpoints>>, request: Request) ->
         }
     };
     respond(StatusCode::OK, "application/json", body)
-}
-
-/// Below a nested router the path is what is left behind the prefix: nothing, or the slash of a URL that ends with one.
-async fn connect_with_slash(endpoints: State<Arc<Endpoints>>, request: Request) -> Response {
-    if matches!(request.uri().path(), "" | "/") { connect(endpoints, request).await } else { plain(StatusCode::NOT_FOUND, "") }
 }
 
 async fn connect(State(endpoints): State<Arc<Endpoints>>, mut request: Request) -> Response {
@@ -129,7 +133,8 @@ async fn connect(State(endpoints): State<Arc<Endpoints>>, mut request: Request) 
 /// POST and DELETE belong to the HTTP transports.
 fn not_websocket(endpoints: &Endpoints, method: &Method, token: Option<&str>, identity: &Identity) -> Response {
     let Some(text) = token else { return plain(StatusCode::BAD_REQUEST, "Connection ID required") };
-    let known = ConnectionToken::parse(text).map_or(Err(Unusable::Unknown), |t| endpoints.registry.transport(t, identity));
+    let known =
+        ConnectionToken::parse(text).map_or(Err(Unusable::Unknown), |t| endpoints.registry.transport(t, identity));
     match known {
         Err(unusable) => refuse(unusable, Transport::LongPolling),
         Ok(_) if *method == Method::DELETE => {

@@ -111,7 +111,11 @@ impl Serve {
             };
             let _ = socket.set_nodelay(true);
             let watcher = graceful.watcher();
-            let connection = Connection { router: self.router.clone(), http: http.clone(), header_timeout: self.options.header_timeout };
+            let connection = Connection {
+                router: self.router.clone(),
+                http: http.clone(),
+                header_timeout: self.options.header_timeout,
+            };
             tokio::spawn(async move {
                 connection.run(socket, watcher).await;
                 drop(permit);
@@ -136,7 +140,10 @@ impl IntoFuture for Serve {
 
 impl std::fmt::Debug for Serve {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Serve").field("listener", &self.listener).field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Serve")
+            .field("listener", &self.listener)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -206,7 +213,11 @@ fn builder(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
 }
 
 /// Waits for room, for the pace, and for a connection, in this order, so that none is taken from the kernel before it can be served.
-async fn accept(listener: &TcpListener, room: &Arc<Semaphore>, pace: &mut Pace) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+    pace: &mut Pace,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
     let permit = room.clone().acquire_owned().await.expect("the semaphore is never closed");
     pace.wait().await;
     let (socket, _) = listener.accept().await?;
@@ -241,7 +252,10 @@ impl Pace {
 
 /// The client hung up before it was accepted: its own affair.
 fn is_about_one_connection(e: &io::Error) -> bool {
-    matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused)
+    matches!(
+        e.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
 }
 
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(200);

@@ -43,7 +43,11 @@ impl UpgradeRequest {
 /// Grants the upgrade, and hands the stream to `opened` once the HTTP stack has let go of it, with bytes that were read too far.
 ///
 /// `opened` should spawn: what is awaited inside the upgrade's task keeps that task's memory.
-pub(crate) fn upgrade(request: UpgradeRequest, send_buffer: Option<usize>, opened: impl FnOnce(Duplex, Box<[u8]>) + Send + 'static) -> Response {
+pub(crate) fn upgrade(
+    request: UpgradeRequest,
+    send_buffer: Option<usize>,
+    opened: impl FnOnce(Duplex, Box<[u8]>) + Send + 'static,
+) -> Response {
     tokio::spawn(async move {
         match request.on_upgrade.await {
             Ok(upgraded) => {

@@ -1,7 +1,8 @@
 //! Real client libraries against the conformance hub, each as a child process.
 //!
 //! Every test starts `examples/conformance` on a port of its own, runs one client's suite against it and reads the suite's
-//! closing line, `N passed, N failed`. What the machine lacks is skipped aloud by name. Environment:
+//! closing line, `N passed, N failed`. What the machine lacks is skipped aloud by name. `README.md` has the table of what
+//! each client can do. Environment:
 //!
 //! | variable | meaning |
 //! | --- | --- |
@@ -25,56 +26,189 @@ use server::Server;
 use suite::Suite;
 
 /// The transports that the suites go over.
-const TRANSPORTS: &str = "WebSockets";
+const TRANSPORTS: &[&str] = &["WebSockets"];
 
 /// Cases that are left out for now, by a part of their name.
 const WITHOUT: &[&str] = &["bearer token", "stateful reconnect"];
 
+const WEB_SOCKETS: &[&str] = &["WebSockets"];
+const HTTP: &[&str] = &["ServerSentEvents", "LongPolling"];
+
 #[test]
-fn microsoft_signalr() {
-    Suite::named("microsoft-signalr").run(|server| javascript(server, "microsoft"));
+fn microsoft_signalr_over_web_sockets() {
+    Suite::named("microsoft-signalr-web-sockets", WEB_SOCKETS).run(|run| javascript(run, "microsoft"));
 }
 
 #[test]
-fn dotnet() {
+fn microsoft_signalr_over_http() {
+    Suite::named("microsoft-signalr-http", HTTP).run(|run| javascript(run, "microsoft"));
+}
+
+#[test]
+fn aspnet_signalr_over_web_sockets() {
+    Suite::named("aspnet-signalr-web-sockets", WEB_SOCKETS).run(|run| javascript(run, "aspnet"));
+}
+
+#[test]
+fn aspnet_signalr_over_http() {
+    Suite::named("aspnet-signalr-http", HTTP).run(|run| javascript(run, "aspnet"));
+}
+
+#[test]
+fn chromium_over_web_sockets() {
+    Suite::named("chromium-web-sockets", WEB_SOCKETS).run(chromium);
+}
+
+#[test]
+fn chromium_over_http() {
+    Suite::named("chromium-http", HTTP).run(chromium);
+}
+
+#[test]
+fn dotnet_over_web_sockets() {
     // The program has no switch for leaving cases out, so those may fail instead.
-    Suite::named("dotnet").tolerating(&without()).run(|server| {
-        let mut client = Command::new(install::dotnet()?);
-        client.arg("NetClient").arg(server.url()).args(["--transports", &transports()]);
-        Ok(client)
+    Suite::named("dotnet-web-sockets", WEB_SOCKETS).tolerating(&without()).run(dotnet);
+}
+
+#[test]
+fn dotnet_over_http() {
+    Suite::named("dotnet-http", HTTP).tolerating(&without()).run(dotnet);
+}
+
+#[test]
+fn pysignalr() {
+    Suite::named("pysignalr", WEB_SOCKETS).run(|run| python(run, "run_pysignalr.py"));
+}
+
+#[test]
+fn signalrcore_over_web_sockets() {
+    Suite::named("signalrcore-web-sockets", WEB_SOCKETS).run(|run| python(run, "run_signalrcore.py"));
+}
+
+#[test]
+fn signalrcore_over_http() {
+    Suite::named("signalrcore-http", HTTP).run(|run| python(run, "run_signalrcore.py"));
+}
+
+#[test]
+fn java_9_over_web_sockets() {
+    Suite::named("java-9.0.3-web-sockets", WEB_SOCKETS).run(|run| java(run, "9.0.3"));
+}
+
+#[test]
+fn java_9_over_long_polling() {
+    Suite::named("java-9.0.3-long-polling", &["LongPolling"]).run(|run| java(run, "9.0.3"));
+}
+
+#[test]
+fn java_1() {
+    Suite::named("java-1.0.0", WEB_SOCKETS).run(|run| java(run, "1.0.0"));
+}
+
+#[test]
+fn go_over_web_sockets() {
+    Suite::named("go-web-sockets", WEB_SOCKETS).run(go);
+}
+
+#[test]
+fn go_over_server_sent_events() {
+    Suite::named("go-server-sent-events", &["ServerSentEvents"]).run(go);
+}
+
+#[test]
+fn rust_signalr_client() {
+    Suite::named("rust-signalr-client", WEB_SOCKETS).run(|run| {
+        let mut suite = Command::new(install::rust_client()?);
+        // This client panics inside where a connection ends badly; its backtraces would hide the lines that count.
+        suite.env("RUST_BACKTRACE", "0");
+        Ok(run.common_arguments(suite))
     });
 }
 
+/// The WebSocket layer alone.
 #[test]
 fn autobahn() {
     if Server::is_reference() {
-        return; // It has no bare echo.
+        println!("the reference has no bare echo");
+        return;
     }
-    Suite::named("autobahn").run(|server| {
+    Suite::named("autobahn", WEB_SOCKETS).run(|run| {
         let mut runner = Command::new(install::python("autobahn")?);
         runner.arg(install::source("autobahn/run.py"));
-        runner.arg(format!("{}/websocket-echo", server.url().replacen("http", "ws", 1)));
+        runner.arg(format!("{}/websocket-echo", run.server.url().replacen("http", "ws", 1)));
         runner.arg(install::scratch("autobahn-report"));
         Ok(runner)
     });
 }
 
-fn javascript(server: &mut Server, client: &str) -> Result<Command, Missing> {
+/// What a suite's command is made from.
+struct Run {
+    server: Server,
+    transports: String,
+}
+
+impl Run {
+    /// Adds the arguments that every suite of ours takes.
+    fn common_arguments(&self, mut suite: Command) -> Command {
+        suite.arg(self.server.url()).args(["--transports", &self.transports, "--without", &without().join(",")]);
+        if Server::is_reference() {
+            suite.arg("--reference");
+        }
+        suite
+    }
+}
+
+fn javascript(run: &mut Run, client: &str) -> Result<Command, Missing> {
     let modules = install::node_modules("js")?;
     let mut node = Command::new("node");
-    node.arg(install::source("js/run.mjs")).arg(server.url()).args(["--client", client]).arg("--modules").arg(modules);
-    node.args(["--transports", &transports(), "--without", &without().join(",")]);
-    if server.expects_stop() {
+    node.arg(install::source("js/run.mjs"));
+    let mut node = run.common_arguments(node);
+    node.args(["--client", client, "--modules"]).arg(modules);
+    if run.server.expects_stop() {
         node.arg("--stop");
-    }
-    if Server::is_reference() {
-        node.arg("--reference");
     }
     Ok(node)
 }
 
-fn transports() -> String {
-    std::env::var("HUBWIRE_TEST_TRANSPORTS").unwrap_or_else(|_| TRANSPORTS.to_owned())
+fn chromium(run: &mut Run) -> Result<Command, Missing> {
+    let browser = install::chromium()?;
+    let modules = install::node_modules("browser")?;
+    let mut node = Command::new("node");
+    node.arg(install::source("browser/run.mjs"));
+    let mut node = run.common_arguments(node);
+    node.arg("--modules").arg(modules).args(["--browser", browser]);
+    Ok(node)
+}
+
+fn dotnet(run: &mut Run) -> Result<Command, Missing> {
+    let mut client = Command::new(install::dotnet()?);
+    client.arg("NetClient").arg(run.server.url()).args(["--transports", &run.transports]);
+    Ok(client)
+}
+
+fn python(run: &mut Run, suite: &str) -> Result<Command, Missing> {
+    let mut python = Command::new(install::python("python")?);
+    // No bytecode beside the sources.
+    python.arg("-B").arg(install::source("python").join(suite));
+    Ok(run.common_arguments(python))
+}
+
+fn java(run: &mut Run, release: &str) -> Result<Command, Missing> {
+    let mut java = Command::new("java");
+    java.arg("-cp").arg(install::java(release)?).arg("Suite");
+    Ok(run.common_arguments(java))
+}
+
+fn go(run: &mut Run) -> Result<Command, Missing> {
+    Ok(run.common_arguments(Command::new(install::go()?)))
+}
+
+/// The transports of a suite that are not left out for now.
+fn transports(wanted: &[&str]) -> String {
+    let chosen = std::env::var("HUBWIRE_TEST_TRANSPORTS").unwrap_or_else(|_| TRANSPORTS.join(","));
+    let both: Vec<_> =
+        wanted.iter().copied().filter(|transport| chosen.split(',').any(|one| one == *transport)).collect();
+    both.join(",")
 }
 
 fn without() -> Vec<String> {

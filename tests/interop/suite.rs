@@ -7,17 +7,19 @@ use std::process::{Command, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::Run;
 use crate::install::{self, Missing};
 use crate::server::Server;
 
 pub(crate) struct Suite {
     name: &'static str,
+    transports: &'static [&'static str],
     tolerated: Vec<String>,
 }
 
 impl Suite {
-    pub(crate) fn named(name: &'static str) -> Self {
-        Self { name, tolerated: Vec::new() }
+    pub(crate) fn named(name: &'static str, transports: &'static [&'static str]) -> Self {
+        Self { name, transports, tolerated: Vec::new() }
     }
 
     /// Failing cases whose line holds one of these texts do not count.
@@ -27,16 +29,20 @@ impl Suite {
     }
 
     /// Starts the server and the client that `client` prepares for it, and panics with all output unless every case passed.
-    pub(crate) fn run(self, client: impl FnOnce(&mut Server) -> Result<Command, Missing>) {
-        let mut server = Server::start(self.name);
-        let command = match client(&mut server) {
+    pub(crate) fn run(self, client: impl FnOnce(&mut Run) -> Result<Command, Missing>) {
+        let transports = crate::transports(self.transports);
+        if transports.is_empty() {
+            return println!("{}: all its transports are left out for now", self.name);
+        }
+        let mut run = Run { server: Server::start(self.name), transports };
+        let command = match client(&mut run) {
             Ok(command) => command,
             Err(missing) => return skip(self.name, &missing),
         };
         let (status, output) = complete(self.name, command);
         let verdict = self.judge(status, &output);
-        let log = server.log();
-        match verdict.and_then(|closing| server.finish().map(|()| closing)) {
+        let log = run.server.log();
+        match verdict.and_then(|closing| run.server.finish().map(|()| closing)) {
             Ok(closing) => {
                 print!("{output}");
                 // Past libtest, which shows the output of a passed test to nobody.

@@ -557,10 +557,11 @@ const CASES = [
         return call;
       };
       equal(await upload('Sum', (s) => s.complete()), 0);
+      const many = webSocket(t.lane) ? 1000 : 100; // Each item is a POST of its own elsewhere.
       equal(await upload('Sum', (s) => {
-        for (let n = 0; n <= 1000; n++) s.next(n);
+        for (let n = 0; n <= many; n++) s.next(n);
         s.complete();
-      }), 500500);
+      }), (many * (many + 1)) / 2);
       equal(await upload('UploadError', (s) => {
         s.next(1);
         s.complete();
@@ -657,6 +658,7 @@ const CASES = [
       await fails(a.invoke('AskTimeout', b.id, 300), /^An unexpected error occurred invoking 'AskTimeout' on the server\./);
       if (Date.now() - began < 250) fail('the time limit came too early');
       const asked = a.invoke('Ask', b.id, 'x');
+      asked.catch(() => {});
       await pause(100);
       equal(await b.invoke('Add', 1, 1), 2, 'who is asked goes on calling');
       await b.connection.stop();

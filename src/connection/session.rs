@@ -1,0 +1,137 @@
+use super::machine::{Machine, Refusal, Step};
+use super::{CloseReason, Link, Receive, Tenant, Turn};
+use crate::protocol::hub::{Frame, HandshakeError, Message, Protocol};
+use std::sync::Arc;
+
+/// The hub protocol's side of a driver: what the frames carried, message by message.
+pub(super) struct Session<T: Tenant> {
+    tenant: Arc<T>,
+    pub(super) receiver: Option<T::Receive>,
+    machine: Machine,
+    /// Bytes that could not be used yet: part of a message, or messages that came while reading paused.
+    kept: Vec<u8>,
+}
+
+impl<T: Tenant> Session<T> {
+    pub(super) fn new(tenant: Arc<T>) -> Self {
+        Self { tenant, receiver: None, machine: Machine::default(), kept: Vec::new() }
+    }
+
+    /// The client has shaken hands.
+    pub(super) fn is_open(&self) -> bool {
+        self.machine.is_open()
+    }
+
+    /// What came over the transport, in pieces of any size.
+    pub(super) fn feed(&mut self, turn: &mut Turn<'_, '_>, payload: &[u8]) -> Result<(), Stop> {
+        if self.kept.is_empty() {
+            let used = self.steps(turn, payload)?;
+            self.kept.extend_from_slice(&payload[used..]);
+            return Ok(());
+        }
+        self.kept.extend_from_slice(payload);
+        self.use_kept(turn)
+    }
+
+    /// Goes on with what was kept.
+    pub(super) fn use_kept(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), Stop> {
+        if self.kept.is_empty() {
+            return Ok(());
+        }
+        let mut kept = std::mem::take(&mut self.kept);
+        let used = self.steps(turn, &kept)?;
+        if used < kept.len() {
+            self.kept = if used == 0 { kept } else { kept.split_off(used) };
+        }
+        Ok(())
+    }
+
+    /// Takes as many steps as there are whole messages, and says how many bytes they were. Stops early when the turn has to.
+    fn steps(&mut self, turn: &mut Turn<'_, '_>, bytes: &[u8]) -> Result<usize, Stop> {
+        let mut at = 0;
+        while at < bytes.len() && !self.pauses(turn) {
+            let link = turn.link;
+            let text_only = false;
+            let Some((used, step)) = self.machine.step(&bytes[at..], link.options(), text_only)? else { break };
+            at += used;
+            turn.left -= 1;
+            match step {
+                Step::Accepted(protocol) => self.open(turn, protocol)?,
+                Step::Message(message) => self.message(turn, message)?,
+            }
+        }
+        Ok(at)
+    }
+
+    fn open(&mut self, turn: &mut Turn<'_, '_>, protocol: Protocol) -> Result<(), Stop> {
+        let link = turn.link;
+        link.choose(protocol);
+        link.deadlines.opened(link.shared.sweep.now(), link.options(), link.id().spread());
+        // a frame of its own: three client libraries lose what stands in one frame behind the response
+        link.control(Frame::handshake_response(protocol, None));
+        let receiver = self.receiver.insert(self.tenant.open(link));
+        receiver.opened(turn)?;
+        Ok(())
+    }
+
+    fn message(&mut self, turn: &mut Turn<'_, '_>, message: Message<'_>) -> Result<(), Stop> {
+        let link = turn.link;
+        link.deadlines.seen(link.shared.sweep.now());
+        match message {
+            Message::Ping => link.deadlines.client_pinged(),
+            Message::Close { error, .. } => return Err(CloseReason::ClientClosed(error.map(Into::into)).into()),
+            // the reference stops reading for ever here
+            Message::Unknown => link.shared.metrics.unknown_messages.add(1),
+            Message::Ack { .. } | Message::Sequence { .. } => {}
+            other => {
+                let receiver = self.receiver.as_mut().expect("a message comes after the handshake");
+                receiver.receive(turn, other)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells whether nothing more may be taken in during this turn. Whoever makes that untrue wakes the task.
+    pub(super) fn pauses(&self, turn: &mut Turn<'_, '_>) -> bool {
+        if turn.left == 0 || turn.replies.len() > turn.link.options().reply_limit {
+            // the next turn comes at once, after the replies have been written and others had the thread
+            turn.cx.waker().wake_by_ref();
+            return true;
+        }
+        self.is_held_up(turn.link)
+    }
+
+    /// Messages of the client wait for a call to end.
+    pub(super) fn holds(&self) -> bool {
+        self.receiver.as_ref().is_some_and(|r| r.held() > 0)
+    }
+
+    /// The client is not read, since what it sent has to wait for us, or it does not take our replies.
+    pub(super) fn is_held_up(&self, link: &Link) -> bool {
+        self.receiver.as_ref().is_some_and(|r| r.held() > link.options().look_ahead) || link.has_no_room()
+    }
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Handshake(e) => Self::Refused(e),
+            Refusal::Message(e) => Self::Reason(e.into()),
+        }
+    }
+}
+
+/// Why a connection stops.
+pub(super) enum Stop {
+    Reason(CloseReason),
+    /// The client closed its WebSocket.
+    CloseFrame,
+    /// The answer to the handshake is the goodbye.
+    Refused(HandshakeError),
+}
+
+impl From<CloseReason> for Stop {
+    fn from(reason: CloseReason) -> Self {
+        Self::Reason(reason)
+    }
+}
