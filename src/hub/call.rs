@@ -128,8 +128,8 @@ fn admit<'a>(
     let Ok(arguments) = invocation.arguments else { return Err(Cow::Borrowed(CANNOT_BIND)) };
     if method.streaming || method.uploads > 0 {
         let most = state.hub.max_running_calls;
-        if state.calls.running() >= most {
-            return Err(refusal(name, format_args!("The connection has {most} calls running, which is the limit.")));
+        if !state.calls.may_stream(most) {
+            return Err(refusal(name, format_args!("The connection has {most} streams open, which is the limit.")));
         }
     }
     if let Some(id) = invocation.id.as_deref()

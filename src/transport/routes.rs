@@ -44,6 +44,7 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>(path: &str, endpoints: Ar
     router
         .route(&format!("{path}/"), any(connect))
         .route(&format!("{path}/negotiate"), any(negotiate))
+        .route(&format!("{path}/negotiate/"), any(negotiate))
         .with_state(endpoints)
 }
 

@@ -419,12 +419,19 @@ func delivered(crowd []*peer, from *peer, expected []*peer, method string, argum
 	from.invoke(method, append(append([]any{}, arguments...), tag)...)
 	for number, p := range crowd {
 		from.invoke("ToConnection", p.id, "fence "+tag)
-		copies := 0
-		for x := p.messageFrom(from.id); x != "fence "+tag; x = p.messageFrom(from.id) {
+		copies, fences := 0, 0
+		for x := p.messageFrom(from.id); ; x = p.messageFrom(from.id) {
 			if x == tag {
 				copies++
+			} else if x == "fence "+tag {
+				fences++
+				// Each message is handled by a goroutine of its own, so a few may still come behind the fence.
+				time.AfterFunc(50*time.Millisecond, func() { p.messages <- message{from.id, "end " + tag} })
+			} else if x == "end "+tag {
+				break
 			}
 		}
+		equal(fences, 1, "fences")
 		wanted := 0
 		for _, one := range expected {
 			if one == p {

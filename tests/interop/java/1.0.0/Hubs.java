@@ -25,6 +25,7 @@ final class Hubs implements Hub.Factory {
             case UPLOADS: return "this release has no upload streams";
             case CLIENT_RESULTS: return "this release sends no result for a call from the server";
             case NULL_RESULTS: return "this release cannot take a result that is null";
+            case EARLY_MESSAGES: return "this release fails on a message that comes before its start has noticed the handshake response";
             default: return null;
         }
     }
