@@ -1,8 +1,9 @@
 use super::driver::Driver;
+use super::http_driver::HttpDriver;
 use super::{CloseReason, ConnectionOptions, Link, Sweep, Tenant};
 use crate::observe::HubMetrics;
-use crate::transport::{Accept, Duplex, Opening};
-use std::sync::{Arc, Once};
+use crate::transport::{Accept, Duplex, Opening, Source};
+use std::sync::{Arc, Once, Weak};
 use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
@@ -67,21 +68,30 @@ impl<T: Tenant> Accept for Endpoint<T> {
     fn accept(&self, opening: Opening) {
         self.sweep();
         let metrics = &self.shared.metrics;
-        let (socket, boxed) = match opening.duplex {
+        let Opening { id, facts, duplex, early, registration } = opening;
+        let (socket, boxed, http) = match duplex {
             Duplex::Tcp(socket) => {
                 metrics.raw_sockets.add(1);
-                (Some(socket), None)
+                (Some(socket), None, None)
             }
             Duplex::Boxed(stream) => {
                 metrics.boxed_streams.add(1);
-                (None, Some(stream))
+                (None, Some(stream), None)
             }
+            Duplex::Http(channel) => (None, None, Some(channel)),
         };
-        let link = Link::new(opening.id, opening.facts, self.shared.clone(), socket);
+        let link = Link::new(id, facts, self.shared.clone(), socket, http.clone());
         self.shared.sweep.add(&link);
         metrics.connections.up();
-        let driver = Driver::new(link, self.tenant.clone(), boxed, opening.early, opening.registration);
-        self.shared.tasks.spawn(driver);
+        let tenant = self.tenant.clone();
+        match http {
+            None => drop(self.shared.tasks.spawn(Driver::new(link, tenant, boxed, early, registration))),
+            Some(channel) => {
+                let source: Weak<Link> = Arc::downgrade(&link);
+                channel.open(source as Weak<dyn Source>);
+                self.shared.tasks.spawn(HttpDriver::new(link, tenant, channel, registration));
+            }
+        }
     }
 }
 

@@ -2,7 +2,8 @@ use super::deadlines::Deadlines;
 use super::outbound::{Batch, Outbound, Pushed};
 use super::{CloseReason, ConnectionOptions, Shared};
 use crate::protocol::hub::{Frame, Protocol};
-use crate::transport::{ConnectionId, Facts, Identity, Transport};
+use crate::transport::{ConnectionId, Facts, HttpChannel, Identity, Transport};
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard};
 use std::fmt;
@@ -21,6 +22,8 @@ pub(crate) struct Link {
     pub(super) shared: Arc<Shared>,
     /// The raw socket, which senders write to from where they stand. `None`: a stream that only the connection's own task may touch.
     pub(super) socket: Option<TcpStream>,
+    /// Where HTTP requests take what waits, if it is they who carry the connection.
+    pub(super) http: Option<Arc<HttpChannel>>,
     outbound: Mutex<Outbound>,
     /// The connection's task.
     pub(super) task: AtomicWaker,
@@ -34,13 +37,20 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(id: ConnectionId, facts: Facts, shared: Arc<Shared>, socket: Option<TcpStream>) -> Arc<Self> {
-        let deadlines = Deadlines::new(shared.sweep.now());
+    pub(super) fn new(
+        id: ConnectionId,
+        facts: Facts,
+        shared: Arc<Shared>,
+        socket: Option<TcpStream>,
+        http: Option<Arc<HttpChannel>>,
+    ) -> Arc<Self> {
+        let deadlines = Deadlines::new(shared.sweep.now(), facts.transport == Transport::LongPolling);
         Arc::new(Self {
             id,
             facts,
             shared,
             socket,
+            http,
             outbound: Mutex::default(),
             task: AtomicWaker::new(),
             signals: AtomicU8::new(0),
@@ -56,7 +66,7 @@ impl Link {
     /// A link that no transport belongs to: what is sent to it waits for [`take_queued`](Self::take_queued). For unit tests of hub functions.
     pub(crate) fn detached(identity: Identity) -> Arc<Self> {
         let facts = Facts { identity, transport: Transport::WebSockets, query: Box::default() };
-        Self::new(ConnectionId::random(), facts, Arc::default(), None)
+        Self::new(ConnectionId::random(), facts, Arc::default(), None, None)
     }
 
     /// Takes everything that waits.
@@ -133,13 +143,45 @@ impl Link {
 
     /// [`flush`](Self::flush) with a batch that the caller keeps for the next connection.
     pub(crate) fn flush_with(&self, batch: &mut Batch) {
-        let Some(socket) = &self.socket else { return self.task.wake() };
+        let Some(socket) = &self.socket else { return self.wake_writer() };
         let mut outbound = self.outbound.lock();
         if outbound.writing || outbound.blocked || outbound.is_empty() {
             return;
         }
         outbound.writing = true;
         self.write_out(socket, outbound, batch);
+    }
+
+    /// Whoever writes where senders cannot.
+    fn wake_writer(&self) {
+        match &self.http {
+            None => self.task.wake(),
+            Some(channel) if self.has_queued() => channel.wake_reader(),
+            Some(_) => {}
+        }
+    }
+
+    /// Takes whole messages for a request that reads: see [`Source::take`](crate::transport::Source::take).
+    pub(super) fn take_some(&self, most: usize) -> Bytes {
+        let mut outbound = self.outbound.lock();
+        let mut frames = outbound.take_some(most);
+        if frames.is_empty() {
+            return Bytes::new();
+        }
+        let roomy = outbound.reply_bytes() <= self.shared.options.reply_limit / 2;
+        drop(outbound);
+        if roomy {
+            self.room.notify_waiters();
+            if self.signals.load(Ordering::Relaxed) & WAITING != 0 {
+                self.task.wake();
+            }
+        }
+        if frames.len() == 1 {
+            return frames.pop().map(Frame::into_payload).unwrap_or_default();
+        }
+        let mut joined = Vec::with_capacity(frames.iter().map(|frame| frame.payload().len()).sum());
+        frames.iter().for_each(|frame| joined.extend_from_slice(frame.payload()));
+        joined.into()
     }
 
     /// The connection's own task takes the right to write for a turn, if nothing waits: what it replies may then leave before it is queued.

@@ -4,6 +4,7 @@ mod close;
 mod deadlines;
 mod driver;
 mod endpoint;
+mod http_driver;
 mod lent;
 mod link;
 mod machine;

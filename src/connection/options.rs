@@ -39,6 +39,9 @@ pub struct ConnectionOptions {
     pub reply_limit: usize,
     /// How long one write may take. Default 10 s.
     pub send_timeout: Duration,
+    /// How long a client over long polling may have no poll at the server before it counts as gone; what is queued for it is kept as
+    /// long. Default 15 s.
+    pub disconnect_timeout: Duration,
     /// How long to wait for the client's half of a closing handshake. Default 5 s.
     pub close_timeout: Duration,
     /// The encodings that clients may ask for. Default both.
@@ -59,6 +62,7 @@ impl Default for ConnectionOptions {
             slow_receiver: SlowReceiver::default(),
             reply_limit: 64 * 1024,
             send_timeout: Duration::from_secs(10),
+            disconnect_timeout: Duration::from_secs(15),
             close_timeout: Duration::from_secs(5),
             protocols: Protocol::ALL.to_vec(),
             detailed_errors: false,

@@ -1,7 +1,11 @@
+use super::deadlines::Due;
+use super::link::DUE;
 use super::machine::{Machine, Refusal, Step};
 use super::{CloseReason, Link, Receive, Tenant, Turn};
 use crate::protocol::hub::{Frame, HandshakeError, Message, Protocol};
+use crate::transport::Transport;
 use std::sync::Arc;
+use tracing::debug;
 
 /// The hub protocol's side of a driver: what the frames carried, message by message.
 pub(super) struct Session<T: Tenant> {
@@ -51,7 +55,7 @@ impl<T: Tenant> Session<T> {
         let mut at = 0;
         while at < bytes.len() && !self.pauses(turn) {
             let link = turn.link;
-            let text_only = false;
+            let text_only = link.facts().transport == Transport::ServerSentEvents;
             let Some((used, step)) = self.machine.step(&bytes[at..], link.options(), text_only)? else { break };
             at += used;
             turn.left -= 1;
@@ -89,6 +93,79 @@ impl<T: Tenant> Session<T> {
             }
         }
         Ok(())
+    }
+
+    /// Asks the deadlines, once what the client sent has been read.
+    pub(super) fn due(&self, link: &Link, signals: u8) -> Result<(), Stop> {
+        if signals & DUE == 0 {
+            return Ok(());
+        }
+        let now = link.shared.sweep.now();
+        match link.deadlines.due(now, link.options()) {
+            Some(Due::Ping) => {
+                link.control(Frame::ping(link.protocol()));
+                link.deadlines.pinged(now);
+                Ok(())
+            }
+            Some(Due::HandshakeTimeout) => Err(Stop::Refused(HandshakeError::Canceled)),
+            // a client whose messages wait for us is not silent
+            Some(Due::ClientTimeout) if self.is_held_up(link) || self.holds() => Ok(()),
+            Some(Due::ClientTimeout) => Err(CloseReason::ClientTimeout.into()),
+            Some(Due::DisconnectTimeout) => Err(CloseReason::TransportLost.into()),
+            Some(Due::SendTimeout) => Err(CloseReason::SlowReceiver.into()),
+            Some(Due::CloseTimeout) | None => Ok(()),
+        }
+    }
+
+    /// The connection ends: nobody reaches it any more, and what there is to say to the client is queued. Gives the reason.
+    pub(super) fn end(&mut self, link: &Arc<Link>, stop: &Stop) -> CloseReason {
+        let reason = match stop {
+            Stop::Reason(reason) => reason.clone(),
+            Stop::CloseFrame => CloseReason::ClientClosed(None),
+            Stop::Refused(HandshakeError::Canceled) if !self.is_open() => CloseReason::HandshakeTimeout,
+            Stop::Refused(e) => CloseReason::HandshakeRefused(e.to_string().into()),
+        };
+        link.close(reason.clone());
+        let fetches = link.facts().transport == Transport::LongPolling && reason != CloseReason::Shutdown;
+        let patience = if fetches { link.options().disconnect_timeout } else { link.options().close_timeout };
+        link.deadlines.closing(link.shared.sweep.now(), patience);
+        let keep_queued = match stop {
+            Stop::Refused(_) => true,
+            Stop::CloseFrame => false,
+            Stop::Reason(
+                CloseReason::TransportLost | CloseReason::TransportViolated(_) | CloseReason::SlowReceiver,
+            ) => false,
+            Stop::Reason(_) => true,
+        };
+        link.finish(keep_queued);
+        let detailed = link.options().detailed_errors;
+        match stop {
+            Stop::Refused(e) => link.control(Frame::handshake_response(Protocol::Json, Some(&e.text(detailed)))),
+            Stop::Reason(reason) if reason.says_goodbye() && self.is_open() => {
+                let error = reason.error(detailed);
+                link.control(Frame::close(link.protocol(), error.as_deref(), reason.allows_reconnect()));
+            }
+            Stop::Reason(_) | Stop::CloseFrame => {}
+        }
+        if reason == CloseReason::SlowReceiver {
+            link.shared.metrics.slow_receivers.add(1);
+        }
+        debug!(connection = %link.id(), %reason, "connection closes");
+        if let Some(mut receiver) = self.receiver.take() {
+            receiver.closed(link, &reason);
+        }
+        reason
+    }
+
+    /// However the connection's task ends, at its end or dropped with its runtime, nobody finds the connection any more.
+    pub(super) fn leave(&mut self, link: &Arc<Link>) {
+        link.close(CloseReason::Shutdown);
+        link.finish(false);
+        if let (Some(mut receiver), Some(reason)) = (self.receiver.take(), link.close_reason()) {
+            receiver.closed(link, reason);
+        }
+        link.shared.sweep.remove(link);
+        link.shared.metrics.connections.down();
     }
 
     /// Tells whether nothing more may be taken in during this turn. Whoever makes that untrue wakes the task.

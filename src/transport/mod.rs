@@ -1,16 +1,21 @@
-//! HTTP to a duplex of bytes: the accept loop, negotiate, WebSocket. Sees no hub message.
+//! HTTP to a duplex of bytes: the accept loop, negotiate, WebSocket, server-sent events, long polling. Sees no hub message.
 
+mod channel;
 mod duplex;
 mod facts;
 mod id;
 mod identity;
+mod long_polling;
 mod options;
+mod post;
 mod query;
 mod registry;
 mod routes;
 mod serve;
+mod sse;
 mod websocket;
 
+pub(crate) use channel::{HttpChannel, Presence, Source};
 pub(crate) use duplex::{Duplex, Stream};
 pub(crate) use facts::Facts;
 pub(crate) use id::{ConnectionId, ConnectionToken};

@@ -1,4 +1,4 @@
-use super::{ConnectionId, ConnectionToken, Identity, Transport};
+use super::{ConnectionId, ConnectionToken, HttpChannel, Identity, Transport};
 use dashmap::{DashMap, Entry};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -14,6 +14,7 @@ pub(crate) struct Registry {
     lapsing: Mutex<VecDeque<(Instant, ConnectionToken)>>,
     lapse: Duration,
     most_waiting: usize,
+    inbox_limit: usize,
 }
 
 #[derive(Debug)]
@@ -23,6 +24,17 @@ struct Known {
     identity: Identity,
     /// `None` while no transport has started.
     transport: Option<Transport>,
+    /// Where its requests meet, once there are any.
+    channel: Option<Arc<HttpChannel>>,
+}
+
+/// A connection that has just been started.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) id: ConnectionId,
+    pub(crate) registration: Registration,
+    /// Where its requests meet, if it is not a WebSocket.
+    pub(crate) channel: Option<Arc<HttpChannel>>,
 }
 
 /// Why a token cannot be used to connect.
@@ -36,9 +48,9 @@ pub(crate) enum Unusable {
 }
 
 impl Registry {
-    /// A negotiated token lapses when no transport has come within `lapse`; at most `most_waiting` are kept.
-    pub(crate) fn new(lapse: Duration, most_waiting: usize) -> Arc<Self> {
-        Arc::new(Self { connections: DashMap::new(), lapsing: Mutex::default(), lapse, most_waiting })
+    /// A negotiated token lapses when no transport has come within `lapse`; at most `most_waiting` are kept. The limit is that of an [`HttpChannel`].
+    pub(crate) fn new(lapse: Duration, most_waiting: usize, inbox_limit: usize) -> Arc<Self> {
+        Arc::new(Self { connections: DashMap::new(), lapsing: Mutex::default(), lapse, most_waiting, inbox_limit })
     }
 
     /// Makes room for a client that is about to connect. `None`: too many have negotiated and not come.
@@ -47,14 +59,17 @@ impl Registry {
         let now = Instant::now();
         while lapsing.front().is_some_and(|(until, _)| *until <= now) {
             let (_, token) = lapsing.pop_front().expect("there is a front");
-            self.connections.remove_if(&token, |_, known| known.transport.is_none());
+            let lapsed = self.connections.remove_if(&token, |_, known| known.transport.is_none());
+            if let Some(channel) = lapsed.and_then(|(_, known)| known.channel) {
+                channel.dispose();
+            }
         }
         if lapsing.len() >= self.most_waiting {
             return None;
         }
         lapsing.push_back((now + self.lapse, token));
         drop(lapsing);
-        self.connections.insert(token, Known { id, identity, transport: None });
+        self.connections.insert(token, Known { id, identity, transport: None, channel: None });
         Some(())
     }
 
@@ -64,7 +79,7 @@ impl Registry {
         token: ConnectionToken,
         identity: &Identity,
         transport: Transport,
-    ) -> Result<(ConnectionId, Registration), Unusable> {
+    ) -> Result<Started, Unusable> {
         let mut known = self.connections.get_mut(&token).ok_or(Unusable::Unknown)?;
         if known.identity.user_id() != identity.user_id() {
             return Err(Unusable::Foreign);
@@ -73,14 +88,40 @@ impl Registry {
             return Err(Unusable::Started(transport));
         }
         known.transport = Some(transport);
-        Ok((known.id, self.registration(token)))
+        let channel = match transport {
+            // what was posted before is no frame
+            Transport::WebSockets => known.channel.take().and(None),
+            _ => Some(known.channel.get_or_insert_with(|| HttpChannel::new(self.inbox_limit)).clone()),
+        };
+        Ok(Started { id: known.id, registration: self.registration(token), channel })
+    }
+
+    /// Where the requests of a connection meet, if it is not a WebSocket's.
+    pub(crate) fn channel(
+        &self,
+        token: ConnectionToken,
+        identity: &Identity,
+    ) -> Result<Option<Arc<HttpChannel>>, Unusable> {
+        let mut known = self.connections.get_mut(&token).ok_or(Unusable::Unknown)?;
+        if known.identity.user_id() != identity.user_id() {
+            return Err(Unusable::Foreign);
+        }
+        if known.transport == Some(Transport::WebSockets) {
+            return Ok(None);
+        }
+        Ok(Some(known.channel.get_or_insert_with(|| HttpChannel::new(self.inbox_limit)).clone()))
+    }
+
+    /// Forgets a connection whose client has had the last it gets.
+    pub(crate) fn remove(&self, token: &ConnectionToken) {
+        self.connections.remove(token);
     }
 
     /// Registers a connection that came without negotiation.
     pub(crate) fn add(self: &Arc<Self>, id: ConnectionId, identity: Identity, transport: Transport) -> Registration {
         let token = ConnectionToken::same_as(id);
         match self.connections.entry(token) {
-            Entry::Vacant(vacant) => vacant.insert(Known { id, identity, transport: Some(transport) }),
+            Entry::Vacant(vacant) => vacant.insert(Known { id, identity, transport: Some(transport), channel: None }),
             Entry::Occupied(_) => unreachable!("ids are drawn at random"),
         };
         self.registration(token)
@@ -124,12 +165,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_token_serves_once_its_own_user_and_in_time() {
-        let registry = Registry::new(Duration::from_secs(15), 10);
+        let registry = Registry::new(Duration::from_secs(15), 10, 0);
         let (ann, bob) = (Identity::user("ann"), Identity::user("bob"));
         let token = negotiate(&registry, &ann).unwrap();
         let start = |token, who| registry.start(token, who, Transport::WebSockets);
         assert_eq!(start(token, &bob).unwrap_err(), Unusable::Foreign);
-        let (_, registration) = start(token, &ann).unwrap();
+        let registration = start(token, &ann).unwrap().registration;
         assert_eq!(start(token, &ann).unwrap_err(), Unusable::Started(Transport::WebSockets));
         drop(registration);
         assert_eq!(start(token, &ann).unwrap_err(), Unusable::Unknown);
@@ -142,7 +183,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn clients_that_negotiate_and_never_come_are_bounded() {
-        let registry = Registry::new(Duration::from_secs(15), 3);
+        let registry = Registry::new(Duration::from_secs(15), 3, 0);
         let who = Identity::anonymous();
         let waiting = (0..5).filter(|_| negotiate(&registry, &who).is_some()).count();
         assert_eq!(waiting, 3);
