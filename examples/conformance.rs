@@ -48,8 +48,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 async fn run(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
     let app = App::default();
-    let options =
-        HubOptions::default().with_max_parallel_invocations(flags.parallel).with_detailed_errors(flags.detailed);
+    let options = HubOptions::default()
+        .with_max_parallel_invocations(flags.parallel)
+        .with_detailed_errors(flags.detailed)
+        .with_stateful_reconnect(true);
     let mut small = options.clone();
     small.connection.maximum_receive_message_size = Some(4 * 1024);
     small.connection.handshake_timeout = Duration::from_secs(2);

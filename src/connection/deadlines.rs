@@ -24,6 +24,8 @@ pub(super) struct Deadlines {
     /// Since when a client that polls has had no poll here, or 0.
     absent: AtomicU32,
     polled: bool,
+    /// The client waits for an acknowledgement of what it sent.
+    owes_acknowledgement: AtomicBool,
 }
 
 /// What has to be done now.
@@ -32,8 +34,10 @@ pub(super) enum Due {
     HandshakeTimeout,
     Ping,
     ClientTimeout,
-    /// The client has not polled for too long.
+    /// The client has not polled, or resumed, for too long.
     DisconnectTimeout,
+    /// Once a second, if something has come.
+    Acknowledgement,
     SendTimeout,
     CloseTimeout,
 }
@@ -48,6 +52,7 @@ impl Deadlines {
             blocked: AtomicU32::new(0),
             absent: AtomicU32::new(if polled { now.max(1) } else { 0 }),
             polled,
+            owes_acknowledgement: AtomicBool::new(false),
         }
     }
 
@@ -86,6 +91,14 @@ impl Deadlines {
         self.absent.store(since.map_or(0, |now| now.max(1)), Relaxed);
     }
 
+    pub(super) fn owe_acknowledgement(&self) {
+        self.owes_acknowledgement.store(true, Relaxed);
+    }
+
+    pub(super) fn take_acknowledgement(&self) -> bool {
+        self.owes_acknowledgement.swap(false, Relaxed)
+    }
+
     pub(super) fn is_due(&self, now: Millis, options: &ConnectionOptions) -> bool {
         self.due(now, options).is_some()
     }
@@ -104,6 +117,10 @@ impl Deadlines {
         if stage == HANDSHAKING {
             return (passed(&self.since) >= millis(options.handshake_timeout)).then_some(Due::HandshakeTimeout);
         }
+        if self.absent.load(Relaxed) != 0 && !self.polled {
+            // without a socket there is nothing to say, and nothing to hear
+            return None;
+        }
         if over(&self.blocked, options.send_timeout) {
             Some(Due::SendTimeout)
         } else if self.polled {
@@ -111,7 +128,8 @@ impl Deadlines {
         } else if self.client_pings.load(Relaxed) && passed(&self.seen) >= millis(options.client_timeout) {
             Some(Due::ClientTimeout)
         } else {
-            (passed(&self.since) > millis(options.keep_alive_interval)).then_some(Due::Ping)
+            let ping = (passed(&self.since) > millis(options.keep_alive_interval)).then_some(Due::Ping);
+            ping.or(self.owes_acknowledgement.load(Relaxed).then_some(Due::Acknowledgement))
         }
     }
 }

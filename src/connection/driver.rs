@@ -3,6 +3,7 @@ use super::lent::Lent;
 use super::link::{DUE, RESUME};
 use super::outbound::Batch;
 use super::receive::MESSAGES_IN_A_TURN;
+use super::resumption::Arrived;
 use super::session::{Session, Stop};
 use super::{CloseReason, Link, Receive, Tenant, Turn};
 use crate::protocol::hub::Frame;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tracing::debug;
 
 /// The task of one connection over a WebSocket: a dull loop around [`FrameReader`] and [`Session`].
 ///
@@ -76,6 +78,9 @@ impl<T: Tenant> Driver<T> {
         if let Some(reason) = self.link.close_reason() {
             return Err(reason.clone().into());
         }
+        if let Some(arrived) = self.link.resumption.as_ref().and_then(|resumption| resumption.take_arrived()) {
+            self.plug_in(arrived);
+        }
         let direct = self.link.take_turn();
         let link = self.link.clone();
         let mut turn = Turn { link: &link, cx, replies: &mut lent.replies, direct, left: MESSAGES_IN_A_TURN };
@@ -125,7 +130,8 @@ impl<T: Tenant> Driver<T> {
                 Poll::Ready(Ok(buffer.filled().len()))
             }
             (None, Some(socket)) => poll_read_socket(socket, cx, buffer),
-            (None, None) => Poll::Ready(Ok(0)),
+            // it waits to be resumed
+            (None, None) => Poll::Pending,
         }
     }
 
@@ -155,7 +161,11 @@ impl<T: Tenant> Driver<T> {
     fn write(&mut self, cx: &mut Context<'_>, batch: &mut Batch) {
         if let Some(stream) = &mut self.boxed {
             if poll_write_stream(stream, &self.link, cx, batch).is_err() {
-                self.link.close(CloseReason::TransportLost);
+                if self.survives() {
+                    self.unplug();
+                } else {
+                    self.link.close(CloseReason::TransportLost);
+                }
             }
         } else if let Some(socket) = &self.link.socket {
             while self.link.is_blocked() {
@@ -170,6 +180,34 @@ impl<T: Tenant> Driver<T> {
         }
     }
 
+    /// The connection can lose its socket and go on with another.
+    fn survives(&self) -> bool {
+        self.boxed.is_some() && self.goodbye.is_none() && self.link.is_armed() && !self.link.is_closed()
+    }
+
+    /// The socket is lost: the connection waits for its client to come back, within the disconnect timeout.
+    fn unplug(&mut self) {
+        self.boxed = None;
+        self.reader = FrameReader::default();
+        self.session.unplug(&self.link);
+        self.link.unplug();
+        self.link.shared.waiting.add(&self.link);
+        debug!(connection = %self.link.id(), "connection waits to be resumed");
+    }
+
+    /// The client is back. Whatever socket it had before is dropped, even if it is thought alive.
+    fn plug_in(&mut self, arrived: Arrived) {
+        if self.boxed.is_some() {
+            self.session.unplug(&self.link);
+        }
+        self.reader = FrameReader::default();
+        self.boxed = Some(arrived.stream);
+        self.early = arrived.early;
+        self.link.shared.waiting.remove(&self.link);
+        self.link.replay();
+        debug!(connection = %self.link.id(), "connection is resumed");
+    }
+
     /// The connection ends: nobody reaches it any more, and it says what there is to say.
     fn begin_goodbye(&mut self, stop: Stop) {
         let reason = self.session.end(&self.link, &stop);
@@ -179,6 +217,10 @@ impl<T: Tenant> Driver<T> {
             Stop::CloseFrame => goodbye.heard = true,
             Stop::Reason(CloseReason::TransportViolated(_)) => goodbye.deaf = true,
             Stop::Reason(_) | Stop::Refused(_) => {}
+        }
+        if self.boxed.is_none() && self.link.socket.is_none() {
+            // there is nobody to say it to
+            (goodbye.said, goodbye.heard) = (true, true);
         }
         if !goodbye.said {
             self.link.control(websocket_frame(websocket::CLOSE, &reason.websocket_code().to_be_bytes()));
@@ -237,7 +279,10 @@ impl<T: Tenant> Future for Driver<T> {
         if me.goodbye.is_none()
             && let Err(stop) = me.run(cx, &mut lent)
         {
-            me.begin_goodbye(stop);
+            match stop {
+                Stop::Reason(CloseReason::TransportLost) if me.survives() => me.unplug(),
+                stop => me.begin_goodbye(stop),
+            }
         }
         if me.goodbye.is_some() {
             outcome = me.finish(cx, &mut lent);
@@ -249,6 +294,7 @@ impl<T: Tenant> Future for Driver<T> {
 
 impl<T: Tenant> Drop for Driver<T> {
     fn drop(&mut self) {
+        self.link.shared.waiting.remove(&self.link);
         self.session.leave(&self.link);
         if let Some(socket) = &self.link.socket {
             // others may hold the link for a while; the client need not wait for them

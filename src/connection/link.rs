@@ -1,5 +1,6 @@
 use super::deadlines::Deadlines;
 use super::outbound::{Batch, Outbound, Pushed};
+use super::resumption::Resumption;
 use super::{CloseReason, ConnectionOptions, Shared};
 use crate::protocol::hub::{Frame, Protocol};
 use crate::transport::{ConnectionId, Facts, HttpChannel, Identity, Transport};
@@ -25,6 +26,8 @@ pub(crate) struct Link {
     /// Where HTTP requests take what waits, if it is they who carry the connection.
     pub(super) http: Option<Arc<HttpChannel>>,
     outbound: Mutex<Outbound>,
+    /// Only for a connection that may survive its socket.
+    pub(super) resumption: Option<Box<Resumption>>,
     /// The connection's task.
     pub(super) task: AtomicWaker,
     signals: AtomicU8,
@@ -43,6 +46,7 @@ impl Link {
         shared: Arc<Shared>,
         socket: Option<TcpStream>,
         http: Option<Arc<HttpChannel>>,
+        resumption: Option<Box<Resumption>>,
     ) -> Arc<Self> {
         let deadlines = Deadlines::new(shared.sweep.now(), facts.transport == Transport::LongPolling);
         Arc::new(Self {
@@ -52,6 +56,7 @@ impl Link {
             socket,
             http,
             outbound: Mutex::default(),
+            resumption,
             task: AtomicWaker::new(),
             signals: AtomicU8::new(0),
             protocol: AtomicU8::new(Protocol::Json as u8),
@@ -65,8 +70,8 @@ impl Link {
 
     /// A link that no transport belongs to: what is sent to it waits for [`take_queued`](Self::take_queued). For unit tests of hub functions.
     pub(crate) fn detached(identity: Identity) -> Arc<Self> {
-        let facts = Facts { identity, transport: Transport::WebSockets, query: Box::default() };
-        Self::new(ConnectionId::random(), facts, Arc::default(), None, None)
+        let facts = Facts { identity, transport: Transport::WebSockets, address: None, query: Box::default() };
+        Self::new(ConnectionId::random(), facts, Arc::default(), None, None, None)
     }
 
     /// Takes everything that waits.
@@ -261,6 +266,43 @@ impl Link {
         if unfinished || (roomy && self.signals.load(Ordering::Relaxed) & WAITING != 0) {
             self.task.wake();
         }
+    }
+
+    /// Several replies may leave in one frame of [`Frame::of_websocket`]: not where each message is taken, or counted, by itself.
+    pub(crate) fn joins_replies(&self) -> bool {
+        self.facts.transport == Transport::WebSockets && self.resumption.is_none()
+    }
+
+    /// From here on what is sent is kept until the client acknowledges it.
+    pub(super) fn arm(&self) {
+        if let Some(resumption) = &self.resumption {
+            resumption.arm();
+            self.outbound.lock().keep_log(self.shared.options.stateful_reconnect_buffer);
+        }
+    }
+
+    pub(super) fn is_armed(&self) -> bool {
+        self.resumption.as_ref().is_some_and(|resumption| resumption.is_armed())
+    }
+
+    /// The client has everything up to this message.
+    pub(super) fn acknowledge(&self, number: i64) {
+        self.outbound.lock().acknowledge(number);
+        self.flush();
+    }
+
+    /// The socket is gone, with what was being written.
+    pub(super) fn unplug(&self) {
+        self.outbound.lock().unplug();
+        self.deadlines.blocked(None);
+        self.deadlines.absent(Some(self.shared.sweep.now()));
+    }
+
+    /// The client is back: tells it where we go on, and sends again what it may not have.
+    pub(super) fn replay(&self) {
+        let protocol = self.protocol();
+        self.outbound.lock().replay(|oldest| Frame::sequence(protocol, oldest));
+        self.deadlines.absent(None);
     }
 
     /// For the connection's own task: the socket was full and may be writable again.

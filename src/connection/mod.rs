@@ -11,6 +11,7 @@ mod machine;
 mod options;
 mod outbound;
 mod receive;
+mod resumption;
 mod session;
 mod sweep;
 

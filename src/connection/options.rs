@@ -44,6 +44,14 @@ pub struct ConnectionOptions {
     pub disconnect_timeout: Duration,
     /// How long to wait for the client's half of a closing handshake. Default 5 s.
     pub close_timeout: Duration,
+    /// Bytes of messages that are kept, for a client that may resume, until it acknowledges them; above it only pings, acknowledgements and
+    /// the end are sent. Default 100 000.
+    pub stateful_reconnect_buffer: usize,
+    /// Connections without a socket that are kept for their clients to resume; the oldest end when there are more. Each holds up to the
+    /// buffer above and [`outbound_limit`](Self::outbound_limit). Default 10,000.
+    pub max_resumable: usize,
+    /// The same, of one user, or of one address for clients without a user. Default 100.
+    pub max_resumable_per_owner: usize,
     /// The encodings that clients may ask for. Default both.
     pub protocols: Vec<Protocol>,
     /// Errors that were not meant for clients are told to them in full: for development. Default off.
@@ -64,6 +72,9 @@ impl Default for ConnectionOptions {
             send_timeout: Duration::from_secs(10),
             disconnect_timeout: Duration::from_secs(15),
             close_timeout: Duration::from_secs(5),
+            stateful_reconnect_buffer: 100_000,
+            max_resumable: 10_000,
+            max_resumable_per_owner: 100,
             protocols: Protocol::ALL.to_vec(),
             detailed_errors: false,
         }

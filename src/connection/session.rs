@@ -2,7 +2,7 @@ use super::deadlines::Due;
 use super::link::DUE;
 use super::machine::{Machine, Refusal, Step};
 use super::{CloseReason, Link, Receive, Tenant, Turn};
-use crate::protocol::hub::{Frame, HandshakeError, Message, Protocol};
+use crate::protocol::hub::{Frame, HandshakeError, Message, Protocol, ReceivedCount, next_message};
 use crate::transport::Transport;
 use std::sync::Arc;
 use tracing::debug;
@@ -14,11 +14,13 @@ pub(super) struct Session<T: Tenant> {
     machine: Machine,
     /// Bytes that could not be used yet: part of a message, or messages that came while reading paused.
     kept: Vec<u8>,
+    /// Counts what has come, if the connection can be resumed.
+    received: Option<Box<ReceivedCount>>,
 }
 
 impl<T: Tenant> Session<T> {
     pub(super) fn new(tenant: Arc<T>) -> Self {
-        Self { tenant, receiver: None, machine: Machine::default(), kept: Vec::new() }
+        Self { tenant, receiver: None, machine: Machine::default(), kept: Vec::new(), received: None }
     }
 
     /// The client has shaken hands.
@@ -60,19 +62,23 @@ impl<T: Tenant> Session<T> {
             at += used;
             turn.left -= 1;
             match step {
-                Step::Accepted(protocol) => self.open(turn, protocol)?,
+                Step::Accepted { protocol, resumes } => self.open(turn, protocol, resumes)?,
                 Step::Message(message) => self.message(turn, message)?,
             }
         }
         Ok(at)
     }
 
-    fn open(&mut self, turn: &mut Turn<'_, '_>, protocol: Protocol) -> Result<(), Stop> {
+    fn open(&mut self, turn: &mut Turn<'_, '_>, protocol: Protocol, resumes: bool) -> Result<(), Stop> {
         let link = turn.link;
         link.choose(protocol);
         link.deadlines.opened(link.shared.sweep.now(), link.options(), link.id().spread());
         // a frame of its own: three client libraries lose what stands in one frame behind the response
         link.control(Frame::handshake_response(protocol, None));
+        if resumes && link.resumption.is_some() {
+            link.arm();
+            self.received = Some(Box::default());
+        }
         let receiver = self.receiver.insert(self.tenant.open(link));
         receiver.opened(turn)?;
         Ok(())
@@ -86,8 +92,19 @@ impl<T: Tenant> Session<T> {
             Message::Close { error, .. } => return Err(CloseReason::ClientClosed(error.map(Into::into)).into()),
             // the reference stops reading for ever here
             Message::Unknown => link.shared.metrics.unknown_messages.add(1),
-            Message::Ack { .. } | Message::Sequence { .. } => {}
+            Message::Ack { sequence_id } => link.acknowledge(sequence_id),
+            Message::Sequence { sequence_id } => {
+                if let Some(received) = &mut self.received {
+                    received.resume_at(sequence_id).map_err(CloseReason::from)?;
+                }
+            }
             other => {
+                if let Some(received) = &mut self.received {
+                    if !received.receive() {
+                        return Ok(());
+                    }
+                    link.deadlines.owe_acknowledgement();
+                }
                 let receiver = self.receiver.as_mut().expect("a message comes after the handshake");
                 receiver.receive(turn, other)?;
             }
@@ -96,9 +113,14 @@ impl<T: Tenant> Session<T> {
     }
 
     /// Asks the deadlines, once what the client sent has been read.
-    pub(super) fn due(&self, link: &Link, signals: u8) -> Result<(), Stop> {
+    pub(super) fn due(&mut self, link: &Link, signals: u8) -> Result<(), Stop> {
         if signals & DUE == 0 {
             return Ok(());
+        }
+        if link.deadlines.take_acknowledgement()
+            && let Some(number) = self.received.as_mut().and_then(|received| received.acknowledgement())
+        {
+            link.control(Frame::ack(link.protocol(), number));
         }
         let now = link.shared.sweep.now();
         match link.deadlines.due(now, link.options()) {
@@ -113,7 +135,22 @@ impl<T: Tenant> Session<T> {
             Some(Due::ClientTimeout) => Err(CloseReason::ClientTimeout.into()),
             Some(Due::DisconnectTimeout) => Err(CloseReason::TransportLost.into()),
             Some(Due::SendTimeout) => Err(CloseReason::SlowReceiver.into()),
-            Some(Due::CloseTimeout) | None => Ok(()),
+            Some(Due::CloseTimeout | Due::Acknowledgement) | None => Ok(()),
+        }
+    }
+
+    /// The socket is gone, and with it the rest of a message that had come in part. The client sends it again.
+    pub(super) fn unplug(&mut self, link: &Link) {
+        let mut whole = 0;
+        while let Ok(Some(piece)) = next_message(link.protocol(), &self.kept[whole..], None) {
+            whole += piece.used;
+        }
+        self.kept.truncate(whole);
+        self.machine.forget_part();
+        if let Some(received) = &mut self.received {
+            // the last acknowledgement may have died with the socket
+            received.forget_acknowledgement();
+            link.deadlines.owe_acknowledgement();
         }
     }
 

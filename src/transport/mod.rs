@@ -56,6 +56,23 @@ pub(crate) trait Accept: Send + Sync + 'static {
     fn accept(&self, opening: Opening);
 }
 
+/// A connection that may survive its socket: the layer above, as the transport sees it when the client is back.
+pub(crate) trait Resume: Send + Sync + 'static {
+    fn resumable(&self) -> Resumable;
+    /// Goes on with a new socket; the old one, if it is thought alive, is dropped at once.
+    fn resume(&self, duplex: Duplex, early: Box<[u8]>);
+}
+
+/// Whether a connection can go on with a new socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resumable {
+    Yes,
+    /// Its client did not shake hands so that it could.
+    No,
+    /// It is about to go.
+    Ended,
+}
+
 /// A connection whose transport stands.
 #[derive(Debug)]
 pub(crate) struct Opening {

@@ -9,6 +9,9 @@ pub struct TransportOptions {
     pub transports: Vec<Transport>,
     /// The lowest version of the negotiate protocol (0 or 1) that is served. Default 0.
     pub minimum_negotiate_version: i32,
+    /// Lets clients that ask for it resume a WebSocket connection on a new socket, with no message lost or doubled ("stateful reconnect").
+    /// Default off: each such connection keeps what its client has not acknowledged.
+    pub stateful_reconnect: bool,
     /// How long a negotiated connection waits for its transport. Default 15 s.
     pub negotiate_timeout: Duration,
     /// How many connections may have negotiated and not come yet, at some 150 bytes each; more are answered 503. Default 65,536.
@@ -38,6 +41,7 @@ impl Default for TransportOptions {
         Self {
             transports: vec![Transport::WebSockets, Transport::ServerSentEvents, Transport::LongPolling],
             minimum_negotiate_version: 0,
+            stateful_reconnect: false,
             negotiate_timeout: Duration::from_secs(15),
             max_negotiated: 65_536,
             send_buffer: Some(64 * 1024),

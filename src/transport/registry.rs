@@ -1,8 +1,8 @@
-use super::{ConnectionId, ConnectionToken, HttpChannel, Identity, Transport};
+use super::{ConnectionId, ConnectionToken, HttpChannel, Identity, Resume, Transport};
 use dashmap::{DashMap, Entry};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -17,7 +17,6 @@ pub(crate) struct Registry {
     inbox_limit: usize,
 }
 
-#[derive(Debug)]
 struct Known {
     id: ConnectionId,
     /// Who negotiated: nobody else may use the token.
@@ -26,6 +25,15 @@ struct Known {
     transport: Option<Transport>,
     /// Where its requests meet, once there are any.
     channel: Option<Arc<HttpChannel>>,
+    resume: MayResume,
+}
+
+/// Whether a WebSocket may be taken up again.
+enum MayResume {
+    No,
+    /// It was negotiated so, and has not opened.
+    Negotiated,
+    Opened(Weak<dyn Resume>),
 }
 
 /// A connection that has just been started.
@@ -54,7 +62,13 @@ impl Registry {
     }
 
     /// Makes room for a client that is about to connect. `None`: too many have negotiated and not come.
-    pub(crate) fn negotiate(&self, id: ConnectionId, token: ConnectionToken, identity: Identity) -> Option<()> {
+    pub(crate) fn negotiate(
+        &self,
+        id: ConnectionId,
+        token: ConnectionToken,
+        identity: Identity,
+        may_resume: bool,
+    ) -> Option<()> {
         let mut lapsing = self.lapsing.lock();
         let now = Instant::now();
         while lapsing.front().is_some_and(|(until, _)| *until <= now) {
@@ -69,7 +83,8 @@ impl Registry {
         }
         lapsing.push_back((now + self.lapse, token));
         drop(lapsing);
-        self.connections.insert(token, Known { id, identity, transport: None, channel: None });
+        let resume = if may_resume { MayResume::Negotiated } else { MayResume::No };
+        self.connections.insert(token, Known { id, identity, transport: None, channel: None, resume });
         Some(())
     }
 
@@ -112,6 +127,22 @@ impl Registry {
         Ok(Some(known.channel.get_or_insert_with(|| HttpChannel::new(self.inbox_limit)).clone()))
     }
 
+    /// The connection to resume, if this token's WebSocket was opened so that it can be.
+    pub(crate) fn resume(
+        &self,
+        token: ConnectionToken,
+        identity: &Identity,
+    ) -> Result<Option<Arc<dyn Resume>>, Unusable> {
+        let known = self.connections.get(&token).ok_or(Unusable::Unknown)?;
+        if known.identity.user_id() != identity.user_id() {
+            return Err(Unusable::Foreign);
+        }
+        match &known.resume {
+            MayResume::Opened(connection) => Ok(connection.upgrade()),
+            _ => Ok(None),
+        }
+    }
+
     /// Forgets a connection whose client has had the last it gets.
     pub(crate) fn remove(&self, token: &ConnectionToken) {
         self.connections.remove(token);
@@ -121,7 +152,9 @@ impl Registry {
     pub(crate) fn add(self: &Arc<Self>, id: ConnectionId, identity: Identity, transport: Transport) -> Registration {
         let token = ConnectionToken::same_as(id);
         match self.connections.entry(token) {
-            Entry::Vacant(vacant) => vacant.insert(Known { id, identity, transport: Some(transport), channel: None }),
+            Entry::Vacant(vacant) => {
+                vacant.insert(Known { id, identity, transport: Some(transport), channel: None, resume: MayResume::No })
+            }
             Entry::Occupied(_) => unreachable!("ids are drawn at random"),
         };
         self.registration(token)
@@ -148,6 +181,27 @@ pub(crate) struct Registration {
     token: ConnectionToken,
 }
 
+impl Registration {
+    /// Whether this connection was negotiated so that it may be resumed.
+    pub(crate) fn may_resume(&self) -> bool {
+        let known = self.registry.connections.get(&self.token);
+        known.is_some_and(|known| matches!(known.resume, MayResume::Negotiated))
+    }
+
+    /// Who goes on when the client is back.
+    pub(crate) fn resumed_by(&self, connection: Weak<dyn Resume>) {
+        if let Some(mut known) = self.registry.connections.get_mut(&self.token) {
+            known.resume = MayResume::Opened(connection);
+        }
+    }
+}
+
+impl std::fmt::Debug for Known {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Known").field("id", &self.id).field("transport", &self.transport).finish_non_exhaustive()
+    }
+}
+
 impl Drop for Registration {
     fn drop(&mut self) {
         self.registry.connections.remove(&self.token);
@@ -160,7 +214,7 @@ mod tests {
 
     fn negotiate(registry: &Registry, who: &Identity) -> Option<ConnectionToken> {
         let token = ConnectionToken::random();
-        registry.negotiate(ConnectionId::random(), token, who.clone()).map(|()| token)
+        registry.negotiate(ConnectionId::random(), token, who.clone(), false).map(|()| token)
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,16 +4,17 @@ use super::registry::{Started, Unusable};
 use super::serve::Line;
 use super::websocket::{self, UpgradeRequest};
 use super::{
-    Accept, ConnectionId, ConnectionToken, Duplex, Facts, Identity, Opening, Query, Registry, Transport,
+    Accept, ConnectionId, ConnectionToken, Duplex, Facts, Identity, Opening, Query, Registry, Resumable, Transport,
     TransportOptions, sse,
 };
 use crate::protocol::negotiate::{self, NegotiateRequest, NegotiateResponse, Transports};
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use axum::routing::any;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -68,7 +69,8 @@ async fn negotiate(State(endpoints): State<Arc<Endpoints>>, request: Request) ->
         Ok(asked) => {
             let id = ConnectionId::random();
             let token = if asked.version == 0 { ConnectionToken::same_as(id) } else { ConnectionToken::random() };
-            if endpoints.registry.negotiate(id, token, identity(&request)).is_none() {
+            let may_resume = asked.stateful_reconnect && endpoints.options.stateful_reconnect;
+            if endpoints.registry.negotiate(id, token, identity(&request), may_resume).is_none() {
                 return plain(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "Too many connections have been negotiated and not opened",
@@ -77,7 +79,7 @@ async fn negotiate(State(endpoints): State<Arc<Endpoints>>, request: Request) ->
             let offers = |transport| endpoints.options.transports.contains(&transport);
             NegotiateResponse {
                 version: asked.version,
-                stateful_reconnect: false,
+                stateful_reconnect: may_resume,
                 connection_id: id.as_str(),
                 connection_token: token.reveal(),
                 transports: Transports {
@@ -127,8 +129,25 @@ impl Endpoints {
             Err(Unusable::Started(Transport::LongPolling)) if wants == Transport::LongPolling => {
                 self.poll(token, request).await
             }
+            Err(Unusable::Started(Transport::WebSockets)) if wants == Transport::WebSockets => {
+                self.resume(token, request)
+            }
             Err(unusable) => Err(unusable.into()),
         }
+    }
+
+    /// A WebSocket for a connection that had one: stateful reconnect.
+    fn resume(&self, token: ConnectionToken, mut request: Request) -> Result<Response, Refusal> {
+        let connection = self.registry.resume(token, &identity(&request))?;
+        let connection = connection.ok_or(Unusable::Started(Transport::WebSockets))?;
+        match connection.resumable() {
+            Resumable::Yes => {}
+            Resumable::No => return Err(Unusable::Started(Transport::WebSockets).into()),
+            Resumable::Ended => return Ok(plain(StatusCode::NO_CONTENT, "")),
+        }
+        let upgrade = UpgradeRequest::take(&mut request).ok_or(Refusal::NoUpgrade)?;
+        let opened = move |duplex, early| connection.resume(duplex, early);
+        Ok(websocket::upgrade(upgrade, self.options.send_buffer, opened))
     }
 
     /// A WebSocket may come without an id: it is a new connection then.
@@ -149,7 +168,8 @@ impl Endpoints {
     fn start(&self, started: Started, transport: Transport, mut request: Request) -> Result<Response, Refusal> {
         let Started { id, registration, channel } = started;
         let query = Query::new(request.uri().query()).without_secrets();
-        let facts = Facts { identity: identity(&request), transport, query };
+        let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+        let facts = Facts { identity: identity(&request), transport, address, query };
         let opening = move |duplex, early| Opening { id, facts, duplex, early, registration: Some(registration) };
         let Some(channel) = channel else {
             let upgrade = UpgradeRequest::take(&mut request).ok_or(Refusal::NoUpgrade)?;

@@ -1,6 +1,6 @@
 use axum::Router;
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use axum::http::Version;
 use axum::response::Response;
 use hyper::body::Incoming;
@@ -10,6 +10,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use std::convert::Infallible;
 use std::future::{Future, IntoFuture, pending};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -163,7 +164,7 @@ impl Connection {
             return;
         }
         let line = Line::default();
-        let service = Requests { router: self.router, line: line.clone() };
+        let service = Requests { router: self.router, from: socket.peer_addr().ok(), line: line.clone() };
         let served = self.http.serve_connection_with_upgrades(TokioIo::new(socket), service);
         let mut served = pin!(watcher.watch(served.into_owned()));
         // hyper's header timeout starts when the protocol is known: the first bytes, which tell, could be dripped for ever
@@ -192,6 +193,7 @@ impl Connection {
 struct Requests {
     router: Router,
     line: Line,
+    from: Option<SocketAddr>,
 }
 
 impl hyper::service::Service<hyper::Request<Incoming>> for Requests {
@@ -202,6 +204,9 @@ impl hyper::service::Service<hyper::Request<Incoming>> for Requests {
     fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
         self.line.0.begun.store(true, Relaxed);
         let mut request = request.map(Body::new);
+        if let Some(from) = self.from {
+            request.extensions_mut().insert(ConnectInfo(from));
+        }
         // over HTTP/2 others may share the connection, whose window is kept for each of them
         if request.version() < Version::HTTP_2 {
             request.extensions_mut().insert(self.line.clone());

@@ -16,8 +16,8 @@ pub(crate) use framing::{Piece, SEPARATOR, next_message, next_message_from};
 pub(crate) use handshake::{HandshakeError, HandshakeRequest, decode_handshake_response};
 pub(crate) use json::write_text as write_json_text;
 pub use message::Protocol;
-pub(crate) use replay::{ReceivedCount, SentLog};
 pub(crate) use message::{Completed, DecodeError, Invocation, Message};
+pub(crate) use replay::{ReceivedCount, SentLog};
 pub use value::{Binary, Value, ValueError};
 
 #[cfg(test)]
