@@ -8,6 +8,7 @@ use crate::protocol::hub::{Completed, Invocation, Message, RawValue};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// One connection's side of the hub: decides what each message means, what runs at once and what has to wait.
 ///
@@ -19,15 +20,13 @@ pub(crate) struct Receiver {
     kept: Kept,
     /// `on_connected` has returned.
     open: bool,
-    /// A task resumes the connection once the client has taken what it was sent.
-    awaits_room: bool,
 }
 
 impl Tenant for Shared {
     type Receive = Receiver;
 
     fn open(self: &Arc<Self>, link: &Arc<Link>) -> Receiver {
-        Receiver { connection: Connection::new(link.clone(), self.clone()), kept: Kept::default(), open: false, awaits_room: false }
+        Receiver { connection: Connection::new(link.clone(), self.clone()), kept: Kept::default(), open: false }
     }
 }
 
@@ -105,17 +104,17 @@ impl Receiver {
     }
 
     /// Whether the client takes what it is sent: a client that does not is not worked for. Otherwise the connection is resumed when it does.
-    fn has_room(&mut self, turn: &mut Turn<'_, '_>) -> bool {
+    fn has_room(&self, turn: &mut Turn<'_, '_>) -> bool {
         if pin!(turn.link.reply_room()).poll(turn.cx).is_ready() {
-            self.awaits_room = false;
             return true;
         }
-        if !self.awaits_room {
-            self.awaits_room = true;
-            let link = turn.link.clone();
+        let state = self.state();
+        if !state.calls.awaits_room.swap(true, Ordering::SeqCst) {
+            let state = state.clone();
             self.state().hub.tasks.spawn(async move {
-                link.reply_room().await;
-                link.resume();
+                state.link.reply_room().await;
+                state.calls.awaits_room.store(false, Ordering::SeqCst);
+                state.link.resume();
             });
         }
         false

@@ -282,7 +282,13 @@ impl Refusal {
     fn response(self, wants: Transport) -> Response {
         match self {
             Self::NoId => plain(StatusCode::BAD_REQUEST, "Connection ID required"),
-            Self::Unusable(Unusable::Unknown) => plain(StatusCode::NOT_FOUND, "No Connection with that ID"),
+            Self::Unusable(Unusable::Unknown) => {
+                let mut response = plain(StatusCode::NOT_FOUND, "No Connection with that ID");
+                if wants == Transport::WebSockets {
+                    response.headers_mut().remove(header::CONTENT_TYPE);
+                }
+                response
+            }
             // the reference lets anybody who has the token in, and logs
             Self::Unusable(Unusable::Foreign) => plain(StatusCode::FORBIDDEN, ""),
             Self::NotOffered => {
