@@ -57,6 +57,7 @@ async fn run(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
     small.connection.handshake_timeout = Duration::from_secs(2);
     small.connection.keep_alive_interval = Duration::from_secs(1);
     small.connection.client_timeout = Duration::from_secs(3);
+    small.transport.post_timeout = Duration::from_secs(2);
     let hubs = [
         ("/conformance", conformance(app.clone()).options(options.clone()).build()),
         ("/conformance-small", conformance(app.clone()).options(small).build()),

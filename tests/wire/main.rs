@@ -11,5 +11,6 @@ mod accepted;
 mod bad_input;
 mod differential;
 mod field_cases;
+mod http_transports;
 mod hub_behaviour;
 mod scripts;
