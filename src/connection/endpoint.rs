@@ -78,6 +78,9 @@ impl<T: Tenant> Accept for Endpoint<T> {
             }
         };
         let link = Link::new(opening.id, opening.facts, self.shared.clone(), socket);
+        if let Some(registration) = &opening.registration {
+            registration.attach(link.clone());
+        }
         self.shared.sweep.add(&link);
         metrics.connections.up();
         let driver = Driver::new(link, self.tenant.clone(), boxed, opening.early, opening.registration);

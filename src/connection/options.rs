@@ -41,6 +41,9 @@ pub struct ConnectionOptions {
     pub send_timeout: Duration,
     /// How long to wait for the client's half of a closing handshake. Default 5 s.
     pub close_timeout: Duration,
+    /// Ends a connection when the credential of its latest GET, or of a refresh since, expires: the client may connect again, with a new
+    /// one. Default off, as in the reference; looked at once a second.
+    pub close_on_authentication_expiration: bool,
     /// The encodings that clients may ask for. Default both.
     pub protocols: Vec<Protocol>,
     /// Errors that were not meant for clients are told to them in full: for development. Default off.
@@ -60,6 +63,7 @@ impl Default for ConnectionOptions {
             reply_limit: 64 * 1024,
             send_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
+            close_on_authentication_expiration: false,
             protocols: Protocol::ALL.to_vec(),
             detailed_errors: false,
         }

@@ -23,6 +23,8 @@ impl Tenant for Shared {
     type Receive = Receiver;
 
     fn open(self: &Arc<Self>, link: &Arc<Link>) -> Receiver {
+        // what was renewed before the handshake is what the connection begins with
+        link.credential.take_news();
         Receiver { connection: Connection::new(link.clone(), self.clone()), kept: Kept::default(), open: false }
     }
 }
@@ -54,6 +56,7 @@ impl Receive for Receiver {
 
     fn resume(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), CloseReason> {
         self.open = self.open || self.state().life_cycle.is_connected();
+        self.tell_of_refresh(turn);
         for _ in 0..CALLS_IN_A_TURN {
             let Some(next) = self.kept.front() else { break };
             if !self.open || (next.is_ordinary() && !self.has_slot()) {
@@ -66,7 +69,7 @@ impl Receive for Receiver {
             }
         }
         if self.kept.is_empty() {
-            self.state().calls.wait(false);
+            self.state().calls.wait(turn.link.credential.has_news());
         } else {
             turn.link.resume();
         }
@@ -88,8 +91,25 @@ impl Receive for Receiver {
 
 impl Receiver {
     fn call(&mut self, turn: &mut Turn<'_, '_>, invocation: &Invocation<'_>) {
+        self.connection.renew();
         call::run(&self.connection, turn, invocation);
         self.connection.forget_call();
+    }
+
+    /// Runs `on_authentication_refreshed`, if there is something to tell and a place for it, which it takes as a call would.
+    fn tell_of_refresh(&self, turn: &Turn<'_, '_>) {
+        let credential = &turn.link.credential;
+        if !credential.has_news() {
+            return;
+        }
+        if self.state().hub.refreshed.is_none() {
+            credential.take_news();
+        } else if self.open {
+            self.state().calls.wait(true);
+            if self.has_slot() && credential.take_news() {
+                self.state().refreshed();
+            }
+        }
     }
 
     fn must_wait(&self, invocation: &Invocation<'_>) -> bool {
@@ -143,7 +163,7 @@ impl Receiver {
             state.release(call.cost());
             cancelled_before_start(turn, &call);
             if self.kept.is_empty() {
-                state.calls.wait(false);
+                state.calls.wait(turn.link.credential.has_news());
             }
         }
     }

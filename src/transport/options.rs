@@ -1,4 +1,4 @@
-use super::Transport;
+use super::{AuthenticationRefresh, Origins, Transport};
 use std::time::Duration;
 
 /// What the HTTP side of a hub offers.
@@ -16,6 +16,11 @@ pub struct TransportOptions {
     /// Bytes of the kernel's send buffer of a WebSocket, which the kernel doubles. Default 64 KiB; `None` leaves it to the kernel, which
     /// then takes in 4 MB for a client that has stopped reading, before the outbound limit counts the first byte.
     pub send_buffer: Option<usize>,
+    /// The pages that may open a WebSocket; others are answered 403. Default every origin. A hub that knows its users by a cookie should name
+    /// its origins, since browsers let any page open WebSockets, cookies and all.
+    pub allowed_origins: Origins,
+    /// Lets clients renew the credential of a connection. Default `None`: the route `refresh` does not exist.
+    pub authentication_refresh: Option<AuthenticationRefresh>,
 }
 
 impl Default for TransportOptions {
@@ -26,6 +31,8 @@ impl Default for TransportOptions {
             negotiate_timeout: Duration::from_secs(15),
             max_negotiated: 65_536,
             send_buffer: Some(64 * 1024),
+            allowed_origins: Origins::Any,
+            authentication_refresh: None,
         }
     }
 }

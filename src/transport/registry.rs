@@ -1,4 +1,4 @@
-use super::{ConnectionId, ConnectionToken, Identity, Transport};
+use super::{ConnectionId, ConnectionToken, Identity, Standing, Transport};
 use dashmap::{DashMap, Entry};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -19,10 +19,38 @@ pub(crate) struct Registry {
 #[derive(Debug)]
 struct Known {
     id: ConnectionId,
-    /// Who negotiated: nobody else may use the token.
+    /// Who negotiated, by the latest credential: nobody else may use the token.
     identity: Identity,
     /// `None` while no transport has started.
     transport: Option<Transport>,
+    standing: Option<Arc<dyn Standing>>,
+    /// A credential that came between the start of the transport and that of the connection.
+    early: Option<Identity>,
+}
+
+/// Who has shown what for a connection.
+#[derive(Debug)]
+pub(crate) struct Credential {
+    pub(crate) id: ConnectionId,
+    pub(crate) identity: Identity,
+}
+
+impl Credential {
+    /// It expires later than another one, which then counts for nothing.
+    pub(crate) fn outlives(&self, other: &Identity) -> bool {
+        matches!((self.identity.expiry_millis(), other.expiry_millis()), (Some(own), Some(others)) if others < own)
+    }
+}
+
+/// What became of a credential that was shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Renewal {
+    Done,
+    /// One that lasts longer is in force.
+    Stale,
+    /// It belongs to another user.
+    Foreign,
+    Unknown,
 }
 
 /// Why a token cannot be used to connect.
@@ -54,7 +82,7 @@ impl Registry {
         }
         lapsing.push_back((now + self.lapse, token));
         drop(lapsing);
-        self.connections.insert(token, Known { id, identity, transport: None });
+        self.connections.insert(token, Known { id, identity, transport: None, standing: None, early: None });
         Some(())
     }
 
@@ -66,13 +94,14 @@ impl Registry {
         transport: Transport,
     ) -> Result<(ConnectionId, Registration), Unusable> {
         let mut known = self.connections.get_mut(&token).ok_or(Unusable::Unknown)?;
-        if known.identity.user_id() != identity.user_id() {
+        if !known.identity.is_same_user(identity) {
             return Err(Unusable::Foreign);
         }
         if let Some(transport) = known.transport {
             return Err(Unusable::Started(transport));
         }
         known.transport = Some(transport);
+        known.identity = identity.clone();
         Ok((known.id, self.registration(token)))
     }
 
@@ -80,7 +109,9 @@ impl Registry {
     pub(crate) fn add(self: &Arc<Self>, id: ConnectionId, identity: Identity, transport: Transport) -> Registration {
         let token = ConnectionToken::same_as(id);
         match self.connections.entry(token) {
-            Entry::Vacant(vacant) => vacant.insert(Known { id, identity, transport: Some(transport) }),
+            Entry::Vacant(vacant) => {
+                vacant.insert(Known { id, identity, transport: Some(transport), standing: None, early: None })
+            }
             Entry::Occupied(_) => unreachable!("ids are drawn at random"),
         };
         self.registration(token)
@@ -89,10 +120,45 @@ impl Registry {
     /// The transport of a connection, if it is there and belongs to this user.
     pub(crate) fn transport(&self, token: ConnectionToken, identity: &Identity) -> Result<Option<Transport>, Unusable> {
         let known = self.connections.get(&token).ok_or(Unusable::Unknown)?;
-        if known.identity.user_id() != identity.user_id() {
+        if !known.identity.is_same_user(identity) {
             return Err(Unusable::Foreign);
         }
         Ok(known.transport)
+    }
+
+    /// Who a connection belongs to, if it is there.
+    pub(crate) fn credential(&self, token: ConnectionToken) -> Option<Credential> {
+        let known = self.connections.get(&token)?;
+        Some(Credential { id: known.id, identity: known.identity.clone() })
+    }
+
+    /// Replaces the credential of a connection; `limited` is how it counts.
+    pub(crate) fn renew(&self, token: ConnectionToken, shown: &Identity, limited: Identity) -> Renewal {
+        let Some(mut known) = self.connections.get_mut(&token) else { return Renewal::Unknown };
+        let current = Credential { id: known.id, identity: known.identity.clone() };
+        if !current.identity.is_same_user(shown) {
+            return Renewal::Foreign;
+        }
+        if current.outlives(shown) {
+            return Renewal::Stale;
+        }
+        known.identity = shown.clone();
+        match (&known.standing, known.transport) {
+            (Some(standing), _) => standing.renew(limited),
+            (None, Some(_)) => known.early = Some(limited),
+            (None, None) => {}
+        }
+        Renewal::Done
+    }
+
+    /// The credential of a connection's latest GET: it is the one that expires, and nothing else changes.
+    pub(crate) fn show(&self, token: ConnectionToken, shown: &Identity) {
+        if let Some(mut known) = self.connections.get_mut(&token) {
+            known.identity = shown.clone();
+            if let Some(standing) = &known.standing {
+                standing.expire(shown.expiry_millis());
+            }
+        }
     }
 
     fn registration(self: &Arc<Self>, token: ConnectionToken) -> Registration {
@@ -105,6 +171,18 @@ impl Registry {
 pub(crate) struct Registration {
     registry: Arc<Registry>,
     token: ConnectionToken,
+}
+
+impl Registration {
+    /// The connection is there, and hears of credentials from now on.
+    pub(crate) fn attach(&self, standing: Arc<dyn Standing>) {
+        if let Some(mut known) = self.registry.connections.get_mut(&self.token) {
+            if let Some(early) = known.early.take() {
+                standing.renew(early);
+            }
+            known.standing = Some(standing);
+        }
+    }
 }
 
 impl Drop for Registration {

@@ -1,13 +1,17 @@
+use super::guard::guard;
+use super::refresh::refresh;
 use super::registry::Unusable;
 use super::websocket::{self, UpgradeRequest};
 use super::{
-    Accept, ConnectionId, ConnectionToken, Facts, Identity, Opening, Query, Registry, Transport, TransportOptions,
+    Accept, ConnectionId, ConnectionToken, Facts, Identity, Opening, Origins, Policy, Query, Registry, Transport,
+    TransportOptions,
 };
 use crate::protocol::negotiate::{self, NegotiateRequest, NegotiateResponse, Transports};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware;
 use axum::response::Response;
 use axum::routing::any;
 use std::sync::Arc;
@@ -18,14 +22,28 @@ pub(crate) struct Endpoints {
     options: TransportOptions,
     registry: Arc<Registry>,
     accept: Arc<dyn Accept>,
+    /// Who may use the hub.
+    policy: Option<Policy>,
     /// Set by a drain: nobody new gets in.
     closed: AtomicBool,
 }
 
 impl Endpoints {
-    pub(crate) fn new(options: TransportOptions, accept: Arc<dyn Accept>) -> Arc<Self> {
+    pub(crate) fn new(options: TransportOptions, policy: Option<Policy>, accept: Arc<dyn Accept>) -> Arc<Self> {
         let registry = Registry::new(options.negotiate_timeout, options.max_negotiated);
-        Arc::new(Self { options, registry, accept, closed: AtomicBool::new(false) })
+        Arc::new(Self { options, registry, accept, policy, closed: AtomicBool::new(false) })
+    }
+
+    pub(super) fn options(&self) -> &TransportOptions {
+        &self.options
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub(super) fn policy(&self) -> Option<&Policy> {
+        self.policy.as_ref()
     }
 
     /// Answers 503 to everybody new from now on.
@@ -41,10 +59,14 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>(path: &str, endpoints: Ar
     if !path.is_empty() {
         router = router.route(path, any(connect));
     }
-    router
-        .route(&format!("{path}/"), any(connect))
-        .route(&format!("{path}/negotiate"), any(negotiate))
-        .with_state(endpoints)
+    if endpoints.options.authentication_refresh.is_some() {
+        router = router.route(&format!("{path}/refresh"), any(refresh));
+    }
+    router = router.route(&format!("{path}/"), any(connect)).route(&format!("{path}/negotiate"), any(negotiate));
+    if endpoints.policy.is_some() || endpoints.options.allowed_origins != Origins::Any {
+        router = router.route_layer(middleware::from_fn_with_state(endpoints.clone(), guard));
+    }
+    router.with_state(endpoints)
 }
 
 async fn negotiate(State(endpoints): State<Arc<Endpoints>>, request: Request) -> Response {
@@ -60,7 +82,9 @@ async fn negotiate(State(endpoints): State<Arc<Endpoints>>, request: Request) ->
         Ok(asked) => {
             let id = ConnectionId::random();
             let token = if asked.version == 0 { ConnectionToken::same_as(id) } else { ConnectionToken::random() };
-            if endpoints.registry.negotiate(id, token, identity(&request)).is_none() {
+            let identity = identity(&request);
+            let token_lifetime = endpoints.token_lifetime(&identity);
+            if endpoints.registry.negotiate(id, token, identity).is_none() {
                 return plain(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "Too many connections have been negotiated and not opened",
@@ -72,6 +96,7 @@ async fn negotiate(State(endpoints): State<Arc<Endpoints>>, request: Request) ->
                 stateful_reconnect: false,
                 connection_id: id.as_str(),
                 connection_token: token.reveal(),
+                token_lifetime,
                 transports: Transports {
                     websockets: offers(Transport::WebSockets),
                     server_sent_events: offers(Transport::ServerSentEvents),
@@ -120,7 +145,7 @@ async fn connect(State(endpoints): State<Arc<Endpoints>>, mut request: Request) 
     if endpoints.closed.load(Relaxed) {
         return plain(StatusCode::SERVICE_UNAVAILABLE, "");
     }
-    let facts = Facts { identity, transport: wants, query: query.without_secrets() };
+    let facts = Facts { identity: endpoints.limited(identity), transport: wants, query: query.without_secrets() };
     let Some(upgrade) = UpgradeRequest::take(&mut request) else {
         return plain(StatusCode::BAD_REQUEST, "The connection cannot be upgraded");
     };
@@ -162,22 +187,22 @@ fn wanted_transport(request: &Request) -> Transport {
 fn refuse(unusable: Unusable, wants: Transport) -> Response {
     match unusable {
         Unusable::Unknown => plain(StatusCode::NOT_FOUND, "No Connection with that ID"),
-        // the reference lets anybody who has the token in, and logs
-        Unusable::Foreign => plain(StatusCode::FORBIDDEN, ""),
+        // up to .NET 10 the reference lets anybody in who has the token, and logs
+        Unusable::Foreign => plain(StatusCode::FORBIDDEN, "The user associated with this connection changed."),
         Unusable::Started(transport) if transport == wants => plain(StatusCode::CONFLICT, ""),
         Unusable::Started(_) => plain(StatusCode::BAD_REQUEST, "Cannot change transports mid-connection"),
     }
 }
 
-fn identity(request: &Request) -> Identity {
+pub(super) fn identity(request: &Request) -> Identity {
     request.extensions().get::<Identity>().cloned().unwrap_or_default()
 }
 
-fn plain(status: StatusCode, text: &str) -> Response {
+pub(super) fn plain(status: StatusCode, text: &str) -> Response {
     respond(status, "text/plain", text.to_owned())
 }
 
-fn respond(status: StatusCode, content_type: &'static str, body: String) -> Response {
+pub(super) fn respond(status: StatusCode, content_type: &'static str, body: String) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
