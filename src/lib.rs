@@ -65,6 +65,8 @@
 //! | --- | --- |
 //! | `testing` | the module `testing`: what only tests have a use for |
 
+#[cfg(feature = "auth")]
+mod auth;
 mod backplane;
 mod connection;
 mod hub;
@@ -75,12 +77,17 @@ mod protocol;
 pub mod testing;
 mod transport;
 
+#[cfg(feature = "auth")]
+pub use auth::{BearerError, BearerService, JwtBearer, JwtBearerBuilder};
 pub use connection::{CloseReason, ConnectionOptions, SlowReceiver};
 pub use hub::{
     Answers, Argument, Arguments, Bind, Call, Callable, Caller, Cancellation, Cancelled, Client, ClientCall,
     ClientMethod, Clients, Connection, Extracted, Filter, Fits, FromConnection, FromInvocation, Groups, Hub,
     HubBuilder, HubContext, HubError, HubOptions, HubResult, Inbox, Invocation, Items, Next, Outcome, Pending,
-    Receivers, Target, UploadStream, Uploaded,
+    Permissions, Receivers, Target, UploadStream, Uploaded,
 };
 pub use protocol::{Binary, Protocol, Value, ValueError};
-pub use transport::{Identity, Serve, ServeOptions, Transport, TransportOptions, serve};
+pub use transport::{
+    AuthenticationRefresh, Cors, CorsFuture, CorsService, Identity, Origins, Policy, RefreshRequest, Serve,
+    ServeOptions, Transport, TransportOptions, serve,
+};

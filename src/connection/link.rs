@@ -1,9 +1,9 @@
 use super::deadlines::Deadlines;
 use super::outbound::{Batch, Outbound, Pushed};
 use super::resumption::Resumption;
-use super::{CloseReason, ConnectionOptions, Shared};
+use super::{CloseReason, ConnectionOptions, Credential, Shared};
 use crate::protocol::hub::{Frame, Protocol};
-use crate::transport::{ConnectionId, Facts, HttpChannel, Identity, Transport};
+use crate::transport::{ConnectionId, Facts, HttpChannel, Identity, Standing, Transport};
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard};
@@ -34,6 +34,7 @@ pub(crate) struct Link {
     protocol: AtomicU8,
     pub(super) sweep_index: AtomicU32,
     pub(super) deadlines: Deadlines,
+    pub(crate) credential: Credential,
     reason: OnceLock<CloseReason>,
     ended: OnceLock<CancellationToken>,
     room: Notify,
@@ -49,6 +50,7 @@ impl Link {
         resumption: Option<Box<Resumption>>,
     ) -> Arc<Self> {
         let deadlines = Deadlines::new(shared.sweep.now(), facts.transport == Transport::LongPolling);
+        let credential = Credential::of(&facts.identity);
         Arc::new(Self {
             id,
             facts,
@@ -62,6 +64,7 @@ impl Link {
             protocol: AtomicU8::new(Protocol::Json as u8),
             sweep_index: AtomicU32::new(0),
             deadlines,
+            credential,
             reason: OnceLock::new(),
             ended: OnceLock::new(),
             room: Notify::new(),
@@ -427,6 +430,17 @@ impl Link {
     /// What the task was woken for, besides its socket.
     pub(super) fn take_signals(&self) -> u8 {
         if self.signals.load(Ordering::Relaxed) == 0 { 0 } else { self.signals.swap(0, Ordering::AcqRel) }
+    }
+}
+
+impl Standing for Link {
+    fn renew(&self, identity: Identity) {
+        self.credential.renew(identity);
+        self.resume();
+    }
+
+    fn expire(&self, at: Option<NonZeroU64>) {
+        self.credential.expire(at);
     }
 }
 

@@ -1,6 +1,7 @@
 //! One client connection: handshake, keep-alive, timeouts, what waits on the way out, why it ended.
 
 mod close;
+mod credential;
 mod deadlines;
 mod driver;
 mod endpoint;
@@ -16,6 +17,7 @@ mod session;
 mod sweep;
 
 pub use close::CloseReason;
+use credential::Credential;
 pub(crate) use endpoint::Endpoint;
 use endpoint::Shared;
 pub(crate) use link::Link;

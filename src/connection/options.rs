@@ -52,6 +52,9 @@ pub struct ConnectionOptions {
     pub max_resumable: usize,
     /// The same, of one user, or of one address for clients without a user. Default 100.
     pub max_resumable_per_owner: usize,
+    /// Ends a connection when the credential of its latest GET, or of a refresh since, expires: the client may connect again, with a new
+    /// one. Default off, as in the reference; looked at once a second.
+    pub close_on_authentication_expiration: bool,
     /// The encodings that clients may ask for. Default both.
     pub protocols: Vec<Protocol>,
     /// Errors that were not meant for clients are told to them in full: for development. Default off.
@@ -75,6 +78,7 @@ impl Default for ConnectionOptions {
             stateful_reconnect_buffer: 100_000,
             max_resumable: 10_000,
             max_resumable_per_owner: 100,
+            close_on_authentication_expiration: false,
             protocols: Protocol::ALL.to_vec(),
             detailed_errors: false,
         }

@@ -97,6 +97,9 @@ fn find<'a>(connection: &'a Connection, invocation: &Invocation<'_>) -> Result<&
     let arguments = invocation.arguments.as_ref().map_err(|e| HubError::binding(e.to_string()));
     let count = arguments.and_then(|a| check_count(a.count, method.arguments));
     count.map_err(|e| e.told(&not_invoked(name), detailed))?;
+    if method.policy.as_ref().is_some_and(|policy| !policy.allows(connection.identity())) {
+        return Err(format!("Failed to invoke '{name}' because user is unauthorized").into());
+    }
     if method.streaming && !invocation.streaming {
         return Err(format!(
             "The client attempted to invoke the streaming '{name}' method with a non-streaming invocation."

@@ -26,6 +26,8 @@ impl Tenant for Shared {
     type Receive = Receiver;
 
     fn open(self: &Arc<Self>, link: &Arc<Link>) -> Receiver {
+        // what was renewed before the handshake is what the connection begins with
+        link.credential.take_news();
         Receiver { connection: Connection::new(link.clone(), self.clone()), kept: Kept::default(), open: false }
     }
 }
@@ -59,6 +61,7 @@ impl Receive for Receiver {
 
     fn resume(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), CloseReason> {
         self.open = self.open || self.state().life_cycle.is_connected();
+        self.tell_of_refresh(turn);
         let (mut calls, mut bytes) = (0, 0);
         while let Some(next) = self.kept.front() {
             if !self.open || (next.is_ordinary() && !self.has_slot()) {
@@ -78,7 +81,7 @@ impl Receive for Receiver {
                 calls += 1;
             }
         }
-        self.state().calls.wait(false);
+        self.state().calls.wait(turn.link.credential.has_news());
         Ok(())
     }
 
@@ -98,6 +101,7 @@ impl Receive for Receiver {
 impl Receiver {
     /// Runs a call, and gives the bytes of its result, if it has one already.
     fn call(&mut self, turn: &mut Turn<'_, '_>, invocation: &Invocation<'_>) -> usize {
+        self.connection.renew();
         let written = call::run(&self.connection, turn, invocation);
         self.connection.forget_call();
         written
@@ -118,6 +122,22 @@ impl Receiver {
             });
         }
         false
+    }
+
+    /// Runs `on_authentication_refreshed`, if there is something to tell and a place for it, which it takes as a call would.
+    fn tell_of_refresh(&self, turn: &Turn<'_, '_>) {
+        let credential = &turn.link.credential;
+        if !credential.has_news() {
+            return;
+        }
+        if self.state().hub.refreshed.is_none() {
+            credential.take_news();
+        } else if self.open {
+            self.state().calls.wait(true);
+            if self.has_slot() && credential.take_news() {
+                self.state().refreshed();
+            }
+        }
     }
 
     fn must_wait(&self, invocation: &Invocation<'_>) -> bool {
@@ -171,7 +191,7 @@ impl Receiver {
             state.release(call.cost());
             cancelled_before_start(turn, &call);
             if self.kept.is_empty() {
-                state.calls.wait(false);
+                state.calls.wait(turn.link.credential.has_news());
             }
         }
     }

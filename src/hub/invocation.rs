@@ -1,11 +1,11 @@
 use super::contain::{Panicked, contained};
 use super::upload::Upload;
 use super::{Connection, HubError, HubResult, UploadStream};
-use crate::Protocol;
 use crate::connection::{Link, Turn};
 use crate::protocol::hub::{
     EncodeError, Frame, RawArguments, append_frame, write_completion_result, write_stream_item,
 };
+use crate::{Policy, Protocol};
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 use serde::Serialize;
@@ -69,6 +69,8 @@ pub(super) struct Method {
     pub(super) arguments: usize,
     pub(super) uploads: usize,
     pub(super) streaming: bool,
+    /// Who may call it.
+    pub(super) policy: Option<Policy>,
     pub(super) start: Start,
 }
 

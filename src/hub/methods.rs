@@ -1,4 +1,5 @@
 use super::invocation::Method;
+use crate::Policy;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -42,6 +43,22 @@ impl Methods {
         self.declared.insert(method.name.clone(), method);
     }
 
+    /// Guards a method, beside what guards it already.
+    ///
+    /// # Panics
+    ///
+    /// If there is none of that name: nobody would learn that what was meant to be guarded is not.
+    pub(super) fn guard(&mut self, name: &str, policy: Policy) {
+        let Some(method) = self.folded.remove(&*name.to_lowercase()) else { panic!("the hub has no method {name:?}") };
+        self.declared.remove(&method.name);
+        let mut method = Arc::into_inner(method).expect("nothing calls a method of a hub that is being built");
+        method.policy = Some(match method.policy {
+            Some(before) => before.and(policy),
+            None => policy,
+        });
+        self.add(method);
+    }
+
     pub(super) fn find(&self, target: &str) -> Option<&Arc<Method>> {
         self.declared.get(target).or_else(|| self.folded.get(&*target.to_lowercase()))
     }
@@ -57,7 +74,7 @@ mod tests {
 
     fn method(name: &str) -> Method {
         let start = Box::new(|_: &mut super::super::Call<'_>| Err(super::super::HubError::client("not called")));
-        Method { name: name.into(), arguments: 0, uploads: 0, streaming: false, start }
+        Method { name: name.into(), arguments: 0, uploads: 0, streaming: false, policy: None, start }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-use super::Transport;
+use super::{AuthenticationRefresh, Origins, Transport};
 use std::time::Duration;
 
 /// What the HTTP side of a hub offers.
@@ -34,6 +34,11 @@ pub struct TransportOptions {
     /// Bytes of POST bodies that are held at a time over all connections, bodies of up to 4 KiB apart; a larger one that would exceed them
     /// is answered 503. Default 128 MiB.
     pub post_budget: usize,
+    /// The pages that may open a WebSocket; others are answered 403. Default every origin. A hub that knows its users by a cookie should name
+    /// its origins, since browsers let any page open WebSockets, cookies and all.
+    pub allowed_origins: Origins,
+    /// Lets clients renew the credential of a connection. Default `None`: the route `refresh` does not exist.
+    pub authentication_refresh: Option<AuthenticationRefresh>,
 }
 
 impl Default for TransportOptions {
@@ -50,6 +55,8 @@ impl Default for TransportOptions {
             post_timeout: Duration::from_secs(30),
             inbox_limit: 64 * 1024,
             post_budget: 128 * 1024 * 1024,
+            allowed_origins: Origins::Any,
+            authentication_refresh: None,
         }
     }
 }

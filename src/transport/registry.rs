@@ -1,4 +1,4 @@
-use super::{ConnectionId, ConnectionToken, HttpChannel, Identity, Resume, Transport};
+use super::{ConnectionId, ConnectionToken, HttpChannel, Identity, Resume, Standing, Transport};
 use dashmap::{DashMap, Entry};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -19,13 +19,16 @@ pub(crate) struct Registry {
 
 struct Known {
     id: ConnectionId,
-    /// Who negotiated: nobody else may use the token.
+    /// Who negotiated, by the latest credential: nobody else may use the token.
     identity: Identity,
     /// `None` while no transport has started.
     transport: Option<Transport>,
     /// Where its requests meet, once there are any.
     channel: Option<Arc<HttpChannel>>,
     resume: MayResume,
+    standing: Option<Arc<dyn Standing>>,
+    /// A credential that came between the start of the transport and that of the connection.
+    early: Option<Identity>,
 }
 
 /// Whether a WebSocket may be taken up again.
@@ -43,6 +46,31 @@ pub(crate) struct Started {
     pub(crate) registration: Registration,
     /// Where its requests meet, if it is not a WebSocket.
     pub(crate) channel: Option<Arc<HttpChannel>>,
+}
+
+/// Who has shown what for a connection.
+#[derive(Debug)]
+pub(crate) struct Credential {
+    pub(crate) id: ConnectionId,
+    pub(crate) identity: Identity,
+}
+
+impl Credential {
+    /// It expires later than another one, which then counts for nothing.
+    pub(crate) fn outlives(&self, other: &Identity) -> bool {
+        matches!((self.identity.expiry_millis(), other.expiry_millis()), (Some(own), Some(others)) if others < own)
+    }
+}
+
+/// What became of a credential that was shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Renewal {
+    Done,
+    /// One that lasts longer is in force.
+    Stale,
+    /// It belongs to another user.
+    Foreign,
+    Unknown,
 }
 
 /// Why a token cannot be used to connect.
@@ -84,7 +112,7 @@ impl Registry {
         lapsing.push_back((now + self.lapse, token));
         drop(lapsing);
         let resume = if may_resume { MayResume::Negotiated } else { MayResume::No };
-        self.connections.insert(token, Known { id, identity, transport: None, channel: None, resume });
+        self.connections.insert(token, Known::new(id, identity, None, resume));
         Some(())
     }
 
@@ -96,7 +124,7 @@ impl Registry {
         transport: Transport,
     ) -> Result<Started, Unusable> {
         let mut known = self.connections.get_mut(&token).ok_or(Unusable::Unknown)?;
-        if known.identity.user_id() != identity.user_id() {
+        if !known.identity.is_same_user(identity) {
             return Err(Unusable::Foreign);
         }
         if let Some(transport) = known.transport {
@@ -108,6 +136,7 @@ impl Registry {
             Transport::WebSockets => known.channel.take().and(None),
             _ => Some(known.channel.get_or_insert_with(|| HttpChannel::new(self.inbox_limit)).clone()),
         };
+        known.identity = identity.clone();
         Ok(Started { id: known.id, registration: self.registration(token), channel })
     }
 
@@ -152,9 +181,7 @@ impl Registry {
     pub(crate) fn add(self: &Arc<Self>, id: ConnectionId, identity: Identity, transport: Transport) -> Registration {
         let token = ConnectionToken::same_as(id);
         match self.connections.entry(token) {
-            Entry::Vacant(vacant) => {
-                vacant.insert(Known { id, identity, transport: Some(transport), channel: None, resume: MayResume::No })
-            }
+            Entry::Vacant(vacant) => vacant.insert(Known::new(id, identity, Some(transport), MayResume::No)),
             Entry::Occupied(_) => unreachable!("ids are drawn at random"),
         };
         self.registration(token)
@@ -163,10 +190,45 @@ impl Registry {
     /// The transport of a connection, if it is there and belongs to this user.
     pub(crate) fn transport(&self, token: ConnectionToken, identity: &Identity) -> Result<Option<Transport>, Unusable> {
         let known = self.connections.get(&token).ok_or(Unusable::Unknown)?;
-        if known.identity.user_id() != identity.user_id() {
+        if !known.identity.is_same_user(identity) {
             return Err(Unusable::Foreign);
         }
         Ok(known.transport)
+    }
+
+    /// Who a connection belongs to, if it is there.
+    pub(crate) fn credential(&self, token: ConnectionToken) -> Option<Credential> {
+        let known = self.connections.get(&token)?;
+        Some(Credential { id: known.id, identity: known.identity.clone() })
+    }
+
+    /// Replaces the credential of a connection; `limited` is how it counts.
+    pub(crate) fn renew(&self, token: ConnectionToken, shown: &Identity, limited: Identity) -> Renewal {
+        let Some(mut known) = self.connections.get_mut(&token) else { return Renewal::Unknown };
+        let current = Credential { id: known.id, identity: known.identity.clone() };
+        if !current.identity.is_same_user(shown) {
+            return Renewal::Foreign;
+        }
+        if current.outlives(shown) {
+            return Renewal::Stale;
+        }
+        known.identity = shown.clone();
+        match (&known.standing, known.transport) {
+            (Some(standing), _) => standing.renew(limited),
+            (None, Some(_)) => known.early = Some(limited),
+            (None, None) => {}
+        }
+        Renewal::Done
+    }
+
+    /// The credential of a connection's latest GET: it is the one that expires, and nothing else changes.
+    pub(crate) fn show(&self, token: ConnectionToken, shown: &Identity) {
+        if let Some(mut known) = self.connections.get_mut(&token) {
+            known.identity = shown.clone();
+            if let Some(standing) = &known.standing {
+                standing.expire(shown.expiry_millis());
+            }
+        }
     }
 
     fn registration(self: &Arc<Self>, token: ConnectionToken) -> Registration {
@@ -193,6 +255,22 @@ impl Registration {
         if let Some(mut known) = self.registry.connections.get_mut(&self.token) {
             known.resume = MayResume::Opened(connection);
         }
+    }
+
+    /// The connection is there, and hears of credentials from now on.
+    pub(crate) fn attach(&self, standing: Arc<dyn Standing>) {
+        if let Some(mut known) = self.registry.connections.get_mut(&self.token) {
+            if let Some(early) = known.early.take() {
+                standing.renew(early);
+            }
+            known.standing = Some(standing);
+        }
+    }
+}
+
+impl Known {
+    fn new(id: ConnectionId, identity: Identity, transport: Option<Transport>, resume: MayResume) -> Self {
+        Self { id, identity, transport, channel: None, resume, standing: None, early: None }
     }
 }
 

@@ -1,17 +1,20 @@
+use super::guard::guard;
 use super::long_polling::{self, Polled};
 use super::post::{Budget, post};
+use super::refresh::refresh;
 use super::registry::{Started, Unusable};
 use super::serve::Line;
 use super::websocket::{self, UpgradeRequest};
 use super::{
-    Accept, ConnectionId, ConnectionToken, Duplex, Facts, Identity, Opening, Query, Registry, Resumable, Transport,
-    TransportOptions, sse,
+    Accept, ConnectionId, ConnectionToken, Duplex, Facts, Identity, Opening, Origins, Policy, Query, Registry,
+    Resumable, Transport, TransportOptions, sse,
 };
 use crate::protocol::negotiate::{self, NegotiateRequest, NegotiateResponse, Transports};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware;
 use axum::response::Response;
 use axum::routing::any;
 use std::net::SocketAddr;
@@ -25,15 +28,29 @@ pub(crate) struct Endpoints {
     accept: Arc<dyn Accept>,
     /// What POST bodies may hold.
     budget: Arc<Budget>,
+    /// Who may use the hub.
+    policy: Option<Policy>,
     /// Set by a drain: nobody new gets in.
     closed: AtomicBool,
 }
 
 impl Endpoints {
-    pub(crate) fn new(options: TransportOptions, accept: Arc<dyn Accept>) -> Arc<Self> {
+    pub(crate) fn new(options: TransportOptions, policy: Option<Policy>, accept: Arc<dyn Accept>) -> Arc<Self> {
         let registry = Registry::new(options.negotiate_timeout, options.max_negotiated, options.inbox_limit);
         let budget = Budget::new(options.post_budget);
-        Arc::new(Self { options, registry, accept, budget, closed: AtomicBool::new(false) })
+        Arc::new(Self { options, registry, accept, budget, policy, closed: AtomicBool::new(false) })
+    }
+
+    pub(super) fn options(&self) -> &TransportOptions {
+        &self.options
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub(super) fn policy(&self) -> Option<&Policy> {
+        self.policy.as_ref()
     }
 
     /// Answers 503 to everybody new from now on.
@@ -49,11 +66,16 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>(path: &str, endpoints: Ar
     if !path.is_empty() {
         router = router.route(path, any(connect));
     }
-    router
-        .route(&format!("{path}/"), any(connect))
-        .route(&format!("{path}/negotiate"), any(negotiate))
-        .route(&format!("{path}/negotiate/"), any(negotiate))
-        .with_state(endpoints)
+    for (form, handler) in [("/", any(connect)), ("/negotiate", any(negotiate)), ("/negotiate/", any(negotiate))] {
+        router = router.route(&format!("{path}{form}"), handler);
+    }
+    if endpoints.options.authentication_refresh.is_some() {
+        router = router.route(&format!("{path}/refresh"), any(refresh));
+    }
+    if endpoints.policy.is_some() || endpoints.options.allowed_origins != Origins::Any {
+        router = router.route_layer(middleware::from_fn_with_state(endpoints.clone(), guard));
+    }
+    router.with_state(endpoints)
 }
 
 async fn negotiate(State(endpoints): State<Arc<Endpoints>>, request: Request) -> Response {
@@ -70,7 +92,9 @@ async fn negotiate(State(endpoints): State<Arc<Endpoints>>, request: Request) ->
             let id = ConnectionId::random();
             let token = if asked.version == 0 { ConnectionToken::same_as(id) } else { ConnectionToken::random() };
             let may_resume = asked.stateful_reconnect && endpoints.options.stateful_reconnect;
-            if endpoints.registry.negotiate(id, token, identity(&request), may_resume).is_none() {
+            let identity = identity(&request);
+            let token_lifetime = endpoints.token_lifetime(&identity);
+            if endpoints.registry.negotiate(id, token, identity, may_resume).is_none() {
                 return plain(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "Too many connections have been negotiated and not opened",
@@ -82,6 +106,7 @@ async fn negotiate(State(endpoints): State<Arc<Endpoints>>, request: Request) ->
                 stateful_reconnect: may_resume,
                 connection_id: id.as_str(),
                 connection_token: token.reveal(),
+                token_lifetime,
                 transports: Transports {
                     websockets: offers(Transport::WebSockets),
                     server_sent_events: offers(Transport::ServerSentEvents),
@@ -130,20 +155,24 @@ impl Endpoints {
                 self.poll(token, request).await
             }
             Err(Unusable::Started(Transport::WebSockets)) if wants == Transport::WebSockets => {
-                self.resume(token, request)
+                self.resume(token, request).await
             }
             Err(unusable) => Err(unusable.into()),
         }
     }
 
     /// A WebSocket for a connection that had one: stateful reconnect.
-    fn resume(&self, token: ConnectionToken, mut request: Request) -> Result<Response, Refusal> {
-        let connection = self.registry.resume(token, &identity(&request))?;
+    async fn resume(&self, token: ConnectionToken, mut request: Request) -> Result<Response, Refusal> {
+        let identity = identity(&request);
+        let connection = self.registry.resume(token, &identity)?;
         let connection = connection.ok_or(Unusable::Started(Transport::WebSockets))?;
         match connection.resumable() {
             Resumable::Yes => {}
             Resumable::No => return Err(Unusable::Started(Transport::WebSockets).into()),
             Resumable::Ended => return Ok(plain(StatusCode::NO_CONTENT, "")),
+        }
+        if let Err(refused) = self.renew_by_get(token, &identity).await {
+            return Ok(refused);
         }
         let upgrade = UpgradeRequest::take(&mut request).ok_or(Refusal::NoUpgrade)?;
         let opened = move |duplex, early| connection.resume(duplex, early);
@@ -169,7 +198,7 @@ impl Endpoints {
         let Started { id, registration, channel } = started;
         let query = Query::new(request.uri().query()).without_secrets();
         let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-        let facts = Facts { identity: identity(&request), transport, address, query };
+        let facts = Facts { identity: self.limited(identity(&request)), transport, address, query };
         let opening = move |duplex, early| Opening { id, facts, duplex, early, registration: Some(registration) };
         let Some(channel) = channel else {
             let upgrade = UpgradeRequest::take(&mut request).ok_or(Refusal::NoUpgrade)?;
@@ -188,7 +217,11 @@ impl Endpoints {
     }
 
     async fn poll(&self, token: ConnectionToken, request: Request) -> Result<Response, Refusal> {
-        let channel = self.registry.channel(token, &identity(&request))?.ok_or(Refusal::Ended)?;
+        let identity = identity(&request);
+        let channel = self.registry.channel(token, &identity)?.ok_or(Refusal::Ended)?;
+        if let Err(refused) = self.renew_by_get(token, &identity).await {
+            return Ok(refused);
+        }
         match long_polling::poll(&channel, line(&request), self.options.poll_timeout).await {
             Polled::Answer(response) => Ok(response),
             Polled::Superseded => Ok(plain(StatusCode::NO_CONTENT, "")),
@@ -289,8 +322,10 @@ impl Refusal {
                 }
                 response
             }
-            // the reference lets anybody who has the token in, and logs
-            Self::Unusable(Unusable::Foreign) => plain(StatusCode::FORBIDDEN, ""),
+            // up to .NET 10 the reference lets anybody in who has the token, and logs
+            Self::Unusable(Unusable::Foreign) => {
+                plain(StatusCode::FORBIDDEN, "The user associated with this connection changed.")
+            }
             Self::NotOffered => {
                 let text = format!("{} transport not supported by this end point type", wants.name());
                 plain(StatusCode::NOT_FOUND, &text)
@@ -312,15 +347,15 @@ impl From<Unusable> for Refusal {
     }
 }
 
-fn identity(request: &Request) -> Identity {
+pub(super) fn identity(request: &Request) -> Identity {
     request.extensions().get::<Identity>().cloned().unwrap_or_default()
 }
 
-fn plain(status: StatusCode, text: &str) -> Response {
+pub(super) fn plain(status: StatusCode, text: &str) -> Response {
     respond(status, "text/plain", text.to_owned())
 }
 
-fn respond(status: StatusCode, content_type: &'static str, body: String) -> Response {
+pub(super) fn respond(status: StatusCode, content_type: &'static str, body: String) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
