@@ -41,7 +41,7 @@ impl Endpoints {
     }
 }
 
-/// The routes of a hub at a path. The form with a slash at its end, which a nested router could not have, is the same hub.
+/// The routes of a hub at a path. The forms with a slash at their end, which a nested router could not have, are the same hub.
 pub(crate) fn routes<S: Clone + Send + Sync + 'static>(path: &str, endpoints: Arc<Endpoints>) -> Router<S> {
     let path = path.trim_end_matches('/');
     let mut router = Router::new();
@@ -51,6 +51,7 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>(path: &str, endpoints: Ar
     router
         .route(&format!("{path}/"), any(connect))
         .route(&format!("{path}/negotiate"), any(negotiate))
+        .route(&format!("{path}/negotiate/"), any(negotiate))
         .with_state(endpoints)
 }
 
@@ -261,6 +262,11 @@ impl Refusal {
     fn response(self, wants: Transport) -> Response {
         match self {
             Self::NoId => plain(StatusCode::BAD_REQUEST, "Connection ID required"),
+            Self::Unusable(Unusable::Unknown) if wants == Transport::WebSockets => {
+                let mut response = plain(StatusCode::NOT_FOUND, "No Connection with that ID");
+                response.headers_mut().remove(header::CONTENT_TYPE);
+                response
+            }
             Self::Unusable(Unusable::Unknown) => plain(StatusCode::NOT_FOUND, "No Connection with that ID"),
             // the reference lets anybody who has the token in, and logs
             Self::Unusable(Unusable::Foreign) => plain(StatusCode::FORBIDDEN, ""),
