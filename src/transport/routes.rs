@@ -59,7 +59,7 @@ impl Endpoints {
     }
 }
 
-/// The routes of a hub at a path. The form with a slash at its end, which a nested router could not have, is the same hub.
+/// The routes of a hub at a path. The forms with a slash at their end, which a nested router could not have, are the same hub.
 pub(crate) fn routes<S: Clone + Send + Sync + 'static>(path: &str, endpoints: Arc<Endpoints>) -> Router<S> {
     let path = path.trim_end_matches('/');
     let mut router = Router::new();

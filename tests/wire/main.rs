@@ -11,6 +11,8 @@ mod accepted;
 mod bad_input;
 mod differential;
 mod field_cases;
+mod http_in_process;
+mod http_sequences;
 mod http_transports;
 mod hub_behaviour;
 mod scripts;
