@@ -79,6 +79,10 @@ impl<T: Tenant> Accept for Endpoint<T> {
         };
         let link = Link::new(opening.id, opening.facts, self.shared.clone(), socket);
         self.shared.sweep.add(&link);
+        if self.shared.tasks.is_closed() {
+            // its upgrade was granted before a drain began, and finished after that had looked here
+            link.close(CloseReason::Shutdown);
+        }
         metrics.connections.up();
         let driver = Driver::new(link, self.tenant.clone(), boxed, opening.early, opening.registration);
         self.shared.tasks.spawn(driver);

@@ -1,3 +1,4 @@
+use super::serve::Seat;
 use super::{ConnectionId, ConnectionToken, Identity, Transport};
 use dashmap::{DashMap, Entry};
 use parking_lot::Mutex;
@@ -96,7 +97,7 @@ impl Registry {
     }
 
     fn registration(self: &Arc<Self>, token: ConnectionToken) -> Registration {
-        Registration { registry: self.clone(), token }
+        Registration { registry: self.clone(), token, _seat: None }
     }
 }
 
@@ -105,6 +106,15 @@ impl Registry {
 pub(crate) struct Registration {
     registry: Arc<Registry>,
     token: ConnectionToken,
+    /// Its place in the accept loop's count, if it has a TCP connection of its own that came from there.
+    _seat: Option<Seat>,
+}
+
+impl Registration {
+    /// Keeps the accept loop's place taken until the connection has ended.
+    pub(super) fn keep(&mut self, seat: Option<Seat>) {
+        self._seat = seat;
+    }
 }
 
 impl Drop for Registration {

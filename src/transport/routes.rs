@@ -96,7 +96,7 @@ async fn connect(State(endpoints): State<Arc<Endpoints>>, mut request: Request) 
         return not_websocket(&endpoints, request.method(), token.as_deref(), &identity);
     }
     let wants = wanted_transport(&request);
-    let (id, registration) = match token.as_deref() {
+    let (id, mut registration) = match token.as_deref() {
         None if wants == Transport::WebSockets => {
             let id = ConnectionId::random();
             (id, endpoints.registry.add(id, identity.clone(), wants))
@@ -122,9 +122,10 @@ async fn connect(State(endpoints): State<Arc<Endpoints>>, mut request: Request) 
         return plain(StatusCode::SERVICE_UNAVAILABLE, "");
     }
     let facts = Facts { identity, transport: wants, query: query.without_secrets() };
-    let Some(upgrade) = UpgradeRequest::take(&mut request) else {
+    let Some(mut upgrade) = UpgradeRequest::take(&mut request) else {
         return plain(StatusCode::BAD_REQUEST, "The connection cannot be upgraded");
     };
+    registration.keep(upgrade.take_seat());
     let accept = endpoints.accept.clone();
     websocket::upgrade(upgrade, endpoints.options.send_buffer, move |duplex, early| {
         accept.accept(Opening { id, facts, duplex, early, registration: Some(registration) });

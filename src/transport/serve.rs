@@ -3,6 +3,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 use tracing::{debug, warn};
 
@@ -23,8 +25,9 @@ use tracing::{debug, warn};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ServeOptions {
-    /// TCP connections that speak HTTP at the same time; WebSockets, once open, are counted by their hub. The next ones wait in the
-    /// kernel's queue, before anything is allocated for them. Default 16,384.
+    /// TCP connections at the same time, a hub's open WebSockets included; the next ones wait in the kernel's queue, before anything is
+    /// allocated for them, until one ends. Default 65,536: clients can fill it, and then nobody else gets in, so set it to what the
+    /// machine holds (each also takes a file descriptor). A WebSocket that other code than a hub has taken over is not counted.
     pub max_connections: usize,
     /// New TCP connections in a second; more wait in the kernel's queue. Default `None`: no limit.
     pub max_rate: Option<u32>,
@@ -39,7 +42,7 @@ pub struct ServeOptions {
 impl Default for ServeOptions {
     fn default() -> Self {
         Self {
-            max_connections: 16_384,
+            max_connections: 65_536,
             max_rate: None,
             header_timeout: Duration::from_secs(10),
             max_header_bytes: 16 * 1024,
@@ -93,14 +96,16 @@ impl Serve {
     async fn run(mut self) -> io::Result<()> {
         let http = Arc::new(builder(&self.options));
         let graceful = GracefulShutdown::new();
-        let room = Arc::new(Semaphore::new(self.options.max_connections));
+        let room = Arc::new(Semaphore::new(self.options.max_connections.min(Semaphore::MAX_PERMITS)));
         let mut pace = Pace::new(self.options.max_rate);
+        // for connections that hyper, and so `graceful`, has not seen yet
+        let stopping = CancellationToken::new();
         loop {
             let accepted = tokio::select! {
                 accepted = accept(&self.listener, &room, &mut pace) => accepted,
                 () = &mut self.stop => break,
             };
-            let (socket, permit) = match accepted {
+            let (socket, seat) = match accepted {
                 Ok(accepted) => accepted,
                 Err(e) if is_about_one_connection(&e) => continue,
                 Err(e) => {
@@ -109,19 +114,17 @@ impl Serve {
                     continue;
                 }
             };
-            let _ = socket.set_nodelay(true);
-            let watcher = graceful.watcher();
             let connection = Connection {
                 router: self.router.clone(),
+                seat,
                 http: http.clone(),
                 header_timeout: self.options.header_timeout,
+                stopping: stopping.clone(),
             };
-            tokio::spawn(async move {
-                connection.run(socket, watcher).await;
-                drop(permit);
-            });
+            tokio::spawn(connection.run(socket, graceful.watcher()));
         }
         drop(self.listener);
+        stopping.cancel();
         if timeout(self.options.shutdown_timeout, graceful.shutdown()).await.is_err() {
             warn!("requests were still being answered when the time to stop had passed");
         }
@@ -147,21 +150,30 @@ impl std::fmt::Debug for Serve {
     }
 }
 
+/// A place among the connections that are let in at a time, taken until the last clone is gone. Requests that can be upgraded carry one.
+#[derive(Debug, Clone)]
+pub(super) struct Seat {
+    _permit: Arc<OwnedSemaphorePermit>,
+}
+
 /// One TCP connection that speaks HTTP.
 struct Connection {
     router: Router,
+    seat: Seat,
     http: Arc<auto::Builder<TokioExecutor>>,
     header_timeout: Duration,
+    stopping: CancellationToken,
 }
 
 impl Connection {
     async fn run(self, socket: TcpStream, watcher: hyper_util::server::graceful::Watcher) {
         // hyper allocates when it is polled: a connection that says nothing costs a task and a timer, and not for long
-        if timeout(self.header_timeout, socket.readable()).await.is_err() {
-            return;
+        tokio::select! {
+            first = timeout(self.header_timeout, socket.readable()) => if first.is_err() { return },
+            () = self.stopping.cancelled() => return,
         }
         let begun = Arc::new(AtomicBool::new(false));
-        let service = Requests { router: self.router, begun: begun.clone() };
+        let service = Requests { router: self.router, seat: self.seat, begun: begun.clone() };
         let served = self.http.serve_connection_with_upgrades(TokioIo::new(socket), service);
         let mut served = pin!(watcher.watch(served.into_owned()));
         // hyper's header timeout starts when the protocol is known: the first bytes, which tell, could be dripped for ever
@@ -185,6 +197,7 @@ impl Connection {
 #[derive(Clone)]
 struct Requests {
     router: Router,
+    seat: Seat,
     begun: Arc<AtomicBool>,
 }
 
@@ -193,8 +206,11 @@ impl hyper::service::Service<hyper::Request<Incoming>> for Requests {
     type Error = Infallible;
     type Future = <Router as Service<Request>>::Future;
 
-    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: hyper::Request<Incoming>) -> Self::Future {
         self.begun.store(true, Relaxed);
+        if request.extensions().get::<OnUpgrade>().is_some() {
+            request.extensions_mut().insert(self.seat.clone());
+        }
         self.router.clone().call(request.map(Body::new))
     }
 }
@@ -213,16 +229,14 @@ fn builder(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
 }
 
 /// Waits for room, for the pace, and for a connection, in this order, so that none is taken from the kernel before it can be served.
-async fn accept(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-    pace: &mut Pace,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+async fn accept(listener: &TcpListener, room: &Arc<Semaphore>, pace: &mut Pace) -> io::Result<(TcpStream, Seat)> {
     let permit = room.clone().acquire_owned().await.expect("the semaphore is never closed");
     pace.wait().await;
     let (socket, _) = listener.accept().await?;
     pace.count();
-    Ok((socket, permit))
+    // fails when the client is gone already
+    let _ = socket.set_nodelay(true);
+    Ok((socket, Seat { _permit: Arc::new(permit) }))
 }
 
 /// Keeps to a number of connections a second, without saving up for a burst of more than a tenth of a second.

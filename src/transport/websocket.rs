@@ -1,4 +1,5 @@
 use super::Duplex;
+use super::serve::Seat;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
@@ -17,6 +18,7 @@ use tracing::debug;
 pub(crate) struct UpgradeRequest {
     accept_key: String,
     on_upgrade: OnUpgrade,
+    seat: Option<Seat>,
 }
 
 impl UpgradeRequest {
@@ -36,7 +38,13 @@ impl UpgradeRequest {
     pub(crate) fn take(request: &mut Request) -> Option<Self> {
         let accept_key = derive_accept_key(request.headers().get(header::SEC_WEBSOCKET_KEY)?.as_bytes());
         let on_upgrade = request.extensions_mut().remove::<OnUpgrade>()?;
-        Some(Self { accept_key, on_upgrade })
+        let seat = request.extensions_mut().remove::<Seat>();
+        Some(Self { accept_key, on_upgrade, seat })
+    }
+
+    /// Takes the place in the accept loop's count that came with the request.
+    pub(super) fn take_seat(&mut self) -> Option<Seat> {
+        self.seat.take()
     }
 }
 

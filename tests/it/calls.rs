@@ -97,7 +97,9 @@ async fn a_waiting_call_that_is_cancelled_never_runs() {
     let gate = Arc::new(Gate::default());
     let hub = hub(&gate).build();
     let mut client = Client::connect(serve(&hub).await).await;
-    client.say_all(&[call("1", "Wait", json!([1])), call("2", "Now", json!([2])), stream("3", "Forever", json!([]))]).await;
+    client
+        .say_all(&[call("1", "Wait", json!([1])), call("2", "Now", json!([2])), stream("3", "Forever", json!([]))])
+        .await;
     gate.reached().await;
     client.say_all(&[cancel("2"), cancel("3")]).await;
     assert_eq!(client.next().await, error("2", "Invocation canceled by the client."));
@@ -131,7 +133,9 @@ async fn a_stream_is_cancelled_while_a_call_runs() {
     let gate = Arc::new(Gate::default());
     let hub = hub(&gate).build();
     let mut client = Client::connect(serve(&hub).await).await;
-    client.say_all(&[stream("1", "Forever", json!([])), call("2", "Wait", json!([2])), call("3", "Now", json!([3]))]).await;
+    client
+        .say_all(&[stream("1", "Forever", json!([])), call("2", "Wait", json!([2])), call("3", "Now", json!([3]))])
+        .await;
     gate.reached().await;
     client.say(cancel("1")).await;
     assert_eq!(client.next().await, done("1"));

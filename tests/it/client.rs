@@ -146,7 +146,8 @@ impl Client {
         loop {
             if let Some((opcode, payload, used)) = frame(&self.input) {
                 let texts = payload.split(|b| *b == 0x1e).filter(|text| !text.is_empty());
-                let messages: Vec<Value> = if opcode == 1 { texts.map(|t| serde_json::from_slice(t).unwrap()).collect() } else { vec![] };
+                let messages: Vec<Value> =
+                    if opcode == 1 { texts.map(|t| serde_json::from_slice(t).unwrap()).collect() } else { vec![] };
                 self.messages.extend(messages);
                 self.input.drain(..used);
                 if opcode == 8 {

@@ -75,7 +75,10 @@ async fn answers_that_are_none() {
     }
     for method in ["AskBriefly", "AskUntil"] {
         client.say(call("1", method, json!([]))).await;
-        assert_eq!(client.completion("1").await["error"], failed(method, " HubException: Invocation canceled by the server."));
+        assert_eq!(
+            client.completion("1").await["error"],
+            failed(method, " HubException: Invocation canceled by the server.")
+        );
     }
 }
 
@@ -96,12 +99,16 @@ async fn one_that_is_not_there_or_leaves() {
 async fn nobody_answers_for_another() {
     let hub = hub().build();
     let addr = serve(&hub).await;
-    let (mut asks, mut asked, mut third) = (Client::connect(addr).await, Client::connect(addr).await, Client::connect(addr).await);
+    let (mut asks, mut asked, mut third) =
+        (Client::connect(addr).await, Client::connect(addr).await, Client::connect(addr).await);
     let id = asked.call("Id", json!([])).await["result"].clone();
     asks.say(call("1", "Ask", json!([id]))).await;
     let question = asked.next().await["invocationId"].clone();
     third.say(result(question.as_str().unwrap(), json!(0))).await;
-    assert_eq!(third.next().await, json!({"type": 7, "error": "Connection closed with an error.", "allowReconnect": true}));
+    assert_eq!(
+        third.next().await,
+        json!({"type": 7, "error": "Connection closed with an error.", "allowReconnect": true})
+    );
     asked.say(result(question.as_str().unwrap(), json!(5))).await;
     assert_eq!(asks.next().await, result("1", json!(5)));
 }

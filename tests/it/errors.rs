@@ -24,7 +24,10 @@ async fn only_words_for_the_client_reach_it() {
     let mut client = Client::connect(serve(&build(false)).await).await;
     assert_eq!(client.call("hidden", json!([])).await["error"], failed("Hidden"));
     assert_eq!(client.call("open", json!([])).await["error"], failed("Open") + " HubException: boom");
-    assert_eq!(client.call("nope", json!([])).await["error"], "Failed to invoke 'nope' due to an error on the server. HubException: Method does not exist.");
+    assert_eq!(
+        client.call("nope", json!([])).await["error"],
+        "Failed to invoke 'nope' due to an error on the server. HubException: Method does not exist."
+    );
     let mut client = Client::connect(serve(&build(true)).await).await;
     assert_eq!(client.call("hidden", json!([])).await["error"], failed("Hidden") + " Error: secret");
 }
@@ -114,7 +117,8 @@ async fn a_panic_in_a_stream_ends_the_stream() {
         let last = streams::once(async move { if bomb { Ok(Some(Bomb)) } else { panic!("on purpose: in a stream") } });
         streams::iter((0..first).map(|_| Ok(None))).chain(last)
     }
-    let hub = Hub::with_state(()).stream("Items", |first: usize, bomb: bool| async move { Ok(items(first, bomb)) }).build();
+    let hub =
+        Hub::with_state(()).stream("Items", |first: usize, bomb: bool| async move { Ok(items(first, bomb)) }).build();
     let mut client = Client::connect(serve(&hub).await).await;
     for first in [0, 3, 100] {
         for bomb in [false, true] {

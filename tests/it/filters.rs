@@ -64,7 +64,10 @@ async fn they_run_in_order_around_every_kind_of_call() {
     assert_eq!(client.call("add", json!([1, 4])).await["result"], "one and some more");
     let failed = "An unexpected error occurred invoking 'Add' on the server. HubException: nothing is added to nothing";
     assert_eq!(client.call("add", json!([0, 4])).await["error"], failed);
-    assert_eq!(client.call("add", json!([3, "x"])).await["error"], "Failed to invoke 'Add' due to an error on the server.");
+    assert_eq!(
+        client.call("add", json!([3, "x"])).await["error"],
+        "Failed to invoke 'Add' due to an error on the server."
+    );
     client.say(stream("1", "Items", json!([]))).await;
     assert_eq!(client.next().await["item"], 1);
     assert_eq!(client.next().await["item"], 2);
@@ -75,14 +78,23 @@ async fn they_run_in_order_around_every_kind_of_call() {
     assert!(client.call("Nope", json!([])).await["error"].is_string());
     let seen = log.lock().unwrap().join(", ");
     let calls = ["outer Add", "outer Add answers"].repeat(3).join(", ");
-    assert_eq!(seen, format!("{calls}, outer Add, outer Add fails, outer Add, outer Add fails, outer Items, outer Items streams, outer Sum, outer Sum answers"));
+    assert_eq!(
+        seen,
+        format!(
+            "{calls}, outer Add, outer Add fails, outer Add, outer Add fails, outer Items, outer Items streams, outer Sum, outer Sum answers"
+        )
+    );
 }
 
 #[tokio::test]
 async fn extractors_can_be_made_in_them() {
     let filter = |invocation: Invocation, next: Next| async move {
         let State(secret) = State::<u32>::from_connection(invocation.connection(), &7)?;
-        if invocation.argument::<u32>(0)? == secret { next.run(invocation).await } else { Err(HubError::client("wrong")) }
+        if invocation.argument::<u32>(0)? == secret {
+            next.run(invocation).await
+        } else {
+            Err(HubError::client("wrong"))
+        }
     };
     let hub = Hub::with_state(()).method("Open", |_: u32| async { Ok("open") }).filter(filter).build();
     let mut client = Client::connect(serve(&hub).await).await;

@@ -27,7 +27,10 @@ fn hub() -> (HubBuilder<App>, Arc<Gate>, mpsc::UnboundedReceiver<CloseReason>) {
         .on_disconnected(left)
         .method("Now", |n: u32| async move { Ok(n) })
         .method("Id", |caller: Caller| async move { Ok(caller.id().to_owned()) })
-        .method("Join", |caller: Caller, groups: Groups, group: String| async move { groups.add(caller.id(), group).await })
+        .method(
+            "Join",
+            |caller: Caller, groups: Groups, group: String| async move { groups.add(caller.id(), group).await },
+        )
         .method("Abort", |caller: Caller| async move {
             caller.abort();
             Ok(())

@@ -104,7 +104,9 @@ async fn an_id_that_streams_is_refused_and_the_first_stream_goes_on() {
     };
     let hub = Hub::with_state(()).stream("Ticks", ticks).build();
     let mut client = Client::connect(serve(&hub).await).await;
-    client.say_all(&[stream("1", "Ticks", json!([])), stream("1", "Ticks", json!([])), stream("1", "Ticks", json!([]))]).await;
+    client
+        .say_all(&[stream("1", "Ticks", json!([])), stream("1", "Ticks", json!([])), stream("1", "Ticks", json!([]))])
+        .await;
     let refused = error("1", "Invocation ID '1' is already in use.");
     let mut refusals = 0;
     for n in 0..5 {

@@ -52,9 +52,21 @@ async fn ids_that_are_taken_are_refused_and_the_first_call_keeps_its_stream() {
     let hub = hub().build();
     let mut client = Client::connect(serve(&hub).await).await;
     client.say(upload("1", "Zip", &["a", "a"])).await;
-    let refused = |method| format!("An unexpected error occurred invoking '{method}' on the server. HubException: Stream ID 'a' is already in use.");
+    let refused = |method| {
+        format!(
+            "An unexpected error occurred invoking '{method}' on the server. HubException: Stream ID 'a' is already in use."
+        )
+    };
     assert_eq!(client.next().await, error("1", &refused("Zip")));
-    client.say_all(&[upload("2", "Sum", &["a"]), item("a", json!(1)), upload("3", "Sum", &["a"]), item("a", json!(2)), done("a")]).await;
+    client
+        .say_all(&[
+            upload("2", "Sum", &["a"]),
+            item("a", json!(1)),
+            upload("3", "Sum", &["a"]),
+            item("a", json!(2)),
+            done("a"),
+        ])
+        .await;
     assert_eq!(client.next().await, error("3", &refused("Sum")));
     assert_eq!(client.next().await, result("2", json!(3)));
     // it is free again
@@ -67,7 +79,9 @@ async fn an_item_that_does_not_fit_or_an_error_ends_the_stream() {
     let hub = hub().build();
     let mut client = Client::connect(serve(&hub).await).await;
     let failed = "An unexpected error occurred invoking 'Sum' on the server. HubException: ";
-    client.say_all(&[upload("1", "Sum", &["a"]), item("a", json!(1)), item("a", json!("x")), item("a", json!(2))]).await;
+    client
+        .say_all(&[upload("1", "Sum", &["a"]), item("a", json!(1)), item("a", json!("x")), item("a", json!(2))])
+        .await;
     assert_eq!(client.next().await, error("1", &format!("{failed}Failed to bind Stream message.")));
     client.say_all(&[upload("2", "Sum", &["a"]), item("a", json!(1)), error("a", "no more")]).await;
     assert_eq!(client.next().await, error("2", &format!("{failed}no more")));
@@ -99,7 +113,11 @@ async fn what_is_not_read_yet_is_limited_and_nothing_is_lost() {
 
 #[tokio::test]
 async fn a_client_that_leaves_ends_its_uploads_and_cancels_its_calls() {
-    async fn tell(State(tell): State<mpsc::UnboundedSender<String>>, cancellation: Cancellation, mut numbers: UploadStream<u32>) -> HubResult {
+    async fn tell(
+        State(tell): State<mpsc::UnboundedSender<String>>,
+        cancellation: Cancellation,
+        mut numbers: UploadStream<u32>,
+    ) -> HubResult {
         tell.send("begun".into())?;
         let error = loop {
             match numbers.next().await {
