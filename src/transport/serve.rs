@@ -274,3 +274,60 @@ fn is_about_one_connection(e: &io::Error) -> bool {
 
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(200);
 const BURST: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// When each of so many connections was let in that all came at once.
+    async fn let_in(rate: Option<u32>, connections: usize) -> Vec<u128> {
+        let start = Instant::now();
+        let mut pace = Pace::new(rate);
+        let mut times = Vec::new();
+        for _ in 0..connections {
+            pace.wait().await;
+            pace.count();
+            times.push(start.elapsed().as_millis());
+        }
+        times
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rate_spreads_connections_over_the_second() {
+        assert_eq!(let_in(None, 1_000).await, [0; 1_000]);
+        assert_eq!(let_in(Some(4), 9).await, [0, 250, 500, 750, 1000, 1250, 1500, 1750, 2000]);
+        let many = let_in(Some(1_000), 5_000).await;
+        assert!(many.is_sorted() && many[4_999] >= 4_998, "{:?}", many.last());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_time_is_saved_up_for_a_tenth_of_a_second_at_most() {
+        let mut pace = Pace::new(Some(100));
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        let start = Instant::now();
+        for _ in 0..10 {
+            pace.wait().await;
+            pace.count();
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        for _ in 0..100 {
+            pace.wait().await;
+            pace.count();
+        }
+        assert!(start.elapsed() >= Duration::from_millis(980), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test]
+    async fn what_is_accepted_has_a_seat_and_sends_without_delay() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let room = Arc::new(Semaphore::new(1));
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, seat) = accept(&listener, &room, &mut Pace::new(None)).await.unwrap();
+        assert!(socket.nodelay().unwrap());
+        let kept = seat.clone();
+        drop(seat);
+        assert_eq!(room.available_permits(), 0);
+        drop(kept);
+        assert_eq!(room.available_permits(), 1);
+    }
+}
