@@ -38,7 +38,7 @@ impl Endpoints {
         &self.options
     }
 
-    pub(super) fn registry(&self) -> &Registry {
+    pub(super) fn registry(&self) -> &Arc<Registry> {
         &self.registry
     }
 
