@@ -6,11 +6,11 @@
 //! Then open <http://127.0.0.1:5000>. Tokens are good for a minute and renewed before it is over; take `refresh` out of the page, and the
 //! connection ends with its token.
 
-use axum::extract::State;
+use axum::Router;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Html;
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use hubwire::{
     AuthenticationRefresh, Caller, ClientMethod, Clients, Groups, Hub, HubError, HubOptions, HubResult, JwtBearer,
     Permissions, Policy,
@@ -50,7 +50,7 @@ struct SignIn {
 }
 
 /// Stands for whatever knows who people are. This one believes what it is told.
-async fn sign_in(State(secret): State<Secret>, Json(who): Json<SignIn>) -> Result<String, StatusCode> {
+async fn sign_in(State(secret): State<Secret>, Query(who): Query<SignIn>) -> Result<String, StatusCode> {
     let expires =
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() + Duration::from_secs(60);
     let claims =

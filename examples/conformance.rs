@@ -49,8 +49,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 async fn run(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
     let app = App::default();
-    let options =
-        HubOptions::default().with_max_parallel_invocations(flags.parallel).with_detailed_errors(flags.detailed);
+    let options = HubOptions::default()
+        .with_max_parallel_invocations(flags.parallel)
+        .with_detailed_errors(flags.detailed)
+        .with_stateful_reconnect(true);
     let mut small = options.clone();
     small.connection.maximum_receive_message_size = Some(4 * 1024);
     small.connection.handshake_timeout = Duration::from_secs(2);
@@ -64,6 +66,7 @@ async fn run(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
     guarded.transport.authentication_refresh = flags.refresh.then(|| {
         AuthenticationRefresh::default().with_check(|request| async move { !request.renewed.has_role("refused") })
     });
+    small.transport.post_timeout = Duration::from_secs(2);
     let hubs = [
         ("/conformance", conformance(app.clone()).options(options.clone()).build()),
         ("/conformance-auth", guarded_conformance(app.clone()).options(guarded).build()),

@@ -5,12 +5,14 @@ mod credential;
 mod deadlines;
 mod driver;
 mod endpoint;
+mod http_driver;
 mod lent;
 mod link;
 mod machine;
 mod options;
 mod outbound;
 mod receive;
+mod resumption;
 mod session;
 mod sweep;
 

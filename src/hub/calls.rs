@@ -11,12 +11,16 @@ pub(super) struct Calls {
     table: Mutex<Table>,
     /// Ordinary calls that run and have not given their place away.
     slots: AtomicUsize,
-    /// Calls and streams that run.
-    running: AtomicUsize,
+    /// Ordinary calls that run, those that have given their place away included.
+    ordinary: AtomicUsize,
+    /// Streams, and calls with uploads.
+    streaming: AtomicUsize,
     /// Bytes that wait for calls: messages that are kept, and items of uploads.
     held: AtomicUsize,
     /// Kept messages wait for a place.
     waiting: AtomicBool,
+    /// A task waits for the client to take what it was sent, and then resumes the connection.
+    pub(super) awaits_room: AtomicBool,
     /// Calls that the client has cancelled, of those that were not over yet.
     cancelled: AtomicU64,
 }
@@ -45,17 +49,22 @@ pub(super) struct CallState {
 pub(super) struct Seat {
     state: Arc<ConnectionState>,
     call: Arc<CallState>,
+    ordinary: bool,
 }
 
 impl Calls {
-    /// Whether one more ordinary call may start. Only the connection's own task starts calls. Streams that never end may use up `most`, and
-    /// must not keep the line waiting: calls that gave their slot away have as many again.
+    /// Whether one more ordinary call may start. Only the connection's own task starts calls.
     pub(super) fn has_slot(&self, parallel: usize, most: usize) -> bool {
-        self.slots.load(Ordering::SeqCst) < parallel && self.running.load(Ordering::SeqCst) < most.saturating_mul(2)
+        self.slots.load(Ordering::SeqCst) < parallel && self.ordinary.load(Ordering::SeqCst) < most
     }
 
-    pub(super) fn running(&self) -> usize {
-        self.running.load(Ordering::Relaxed)
+    /// Whether one more call that streams may start. These are counted apart: streams that never end must not keep the line waiting.
+    pub(super) fn may_stream(&self, most: usize) -> bool {
+        self.streaming.load(Ordering::SeqCst) < most
+    }
+
+    fn counter(&self, ordinary: bool) -> &AtomicUsize {
+        if ordinary { &self.ordinary } else { &self.streaming }
     }
 
     pub(super) fn held(&self) -> usize {
@@ -186,7 +195,7 @@ impl Seat {
         uploads: Vec<Arc<Upload>>,
     ) -> Self {
         let calls = &state.calls;
-        calls.running.fetch_add(1, Ordering::SeqCst);
+        calls.counter(ordinary).fetch_add(1, Ordering::SeqCst);
         if ordinary {
             // counted first: it may be given back in this moment
             calls.slots.fetch_add(1, Ordering::SeqCst);
@@ -198,7 +207,7 @@ impl Seat {
         table.running.push(Entry { id: id.map(Into::into), streaming, call: call.clone() });
         table.uploads.extend(uploads);
         drop(table);
-        Self { state: state.clone(), call: call.clone() }
+        Self { state: state.clone(), call: call.clone(), ordinary }
     }
 
     pub(super) fn state(&self) -> &Arc<ConnectionState> {
@@ -221,7 +230,7 @@ impl Drop for Seat {
             table.uploads.extract_if(.., |upload| upload.belongs_to(&self.call)).collect()
         };
         uploads.iter().for_each(|upload| upload.stop());
-        calls.running.fetch_sub(1, Ordering::SeqCst);
+        calls.counter(self.ordinary).fetch_sub(1, Ordering::SeqCst);
         self.state.give_slot_back(&self.call);
         self.state.resume_waiting();
     }

@@ -1,13 +1,33 @@
 use super::invocation::Method;
 use crate::Policy;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 /// A hub's methods by name, without regard to case. The usual spelling is found without allocating.
 #[derive(Default)]
 pub(super) struct Methods {
-    declared: HashMap<Box<str>, Arc<Method>>,
-    folded: HashMap<Box<str>, Arc<Method>>,
+    declared: HashMap<Box<str>, Arc<Method>, BuildHasherDefault<Fnv>>,
+    folded: HashMap<Box<str>, Arc<Method>, BuildHasherDefault<Fnv>>,
+}
+
+/// FNV-1a: for names of a few letters a third of what the default costs. Only the hub's own names are ever kept.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl Methods {

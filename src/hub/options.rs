@@ -20,8 +20,8 @@ pub struct HubOptions {
     /// [`ConnectionOptions::look_ahead`]. Default 1, at least 1. Calls that stream, in either direction, are not counted; one that waits for
     /// a client result gives its place to the next.
     pub max_parallel_invocations: usize,
-    /// Calls and streams of one connection that run at a time, whatever their kind. Default 256: a client makes the server hold as many
-    /// tasks. Beyond it a streaming call is refused, and an ordinary one waits.
+    /// Calls that stream, in either direction, of one connection that run at a time; one more is refused. As many ordinary calls may run
+    /// at a time that have given their place away; one more waits. Default 256: a client makes the server hold up to twice as many tasks.
     pub max_running_calls: usize,
 }
 
@@ -33,7 +33,7 @@ impl HubOptions {
         self
     }
 
-    /// Sets how many calls and streams of one connection run at a time.
+    /// Sets how many calls that stream, and as many others, of one connection run at a time.
     #[must_use]
     pub fn with_max_running_calls(mut self, calls: usize) -> Self {
         self.max_running_calls = calls;
@@ -44,6 +44,13 @@ impl HubOptions {
     #[must_use]
     pub fn with_detailed_errors(mut self, detailed: bool) -> Self {
         self.connection.detailed_errors = detailed;
+        self
+    }
+
+    /// Lets clients that ask for it resume a WebSocket connection on a new socket, with no message lost or doubled.
+    #[must_use]
+    pub fn with_stateful_reconnect(mut self, allowed: bool) -> Self {
+        self.transport.stateful_reconnect = allowed;
         self
     }
 

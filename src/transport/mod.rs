@@ -1,21 +1,26 @@
-//! HTTP to a duplex of bytes: the accept loop, negotiate, WebSocket. Sees no hub message.
+//! HTTP to a duplex of bytes: the accept loop, negotiate, WebSocket, server-sent events, long polling. Sees no hub message.
 
+mod channel;
 mod cors;
 mod duplex;
 mod facts;
 mod guard;
 mod id;
 mod identity;
+mod long_polling;
 mod options;
 mod origins;
 mod policy;
+mod post;
 mod query;
 mod refresh;
 mod registry;
 mod routes;
 mod serve;
+mod sse;
 mod websocket;
 
+pub(crate) use channel::{HttpChannel, Presence, Source};
 pub use cors::{Cors, CorsFuture, CorsService};
 pub(crate) use duplex::{Duplex, Stream};
 pub(crate) use facts::Facts;
@@ -74,6 +79,25 @@ pub(crate) trait Standing: fmt::Debug + Send + Sync {
     fn renew(&self, identity: Identity);
     /// The credential expires then, in milliseconds since 1970.
     fn expire(&self, at: Option<NonZeroU64>);
+    /// Its client may not go on.
+    fn refuse(&self);
+}
+
+/// A connection that may survive its socket: the layer above, as the transport sees it when the client is back.
+pub(crate) trait Resume: Send + Sync + 'static {
+    fn resumable(&self) -> Resumable;
+    /// Goes on with a new socket; the old one, if it is thought alive, is dropped at once.
+    fn resume(&self, duplex: Duplex, early: Box<[u8]>);
+}
+
+/// Whether a connection can go on with a new socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resumable {
+    Yes,
+    /// Its client did not shake hands so that it could.
+    No,
+    /// It is about to go.
+    Ended,
 }
 
 /// A connection whose transport stands.

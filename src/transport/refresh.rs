@@ -107,7 +107,6 @@ impl Endpoints {
 
     /// A GET of a connection that has a transport already: a poll, or the return of a connection that can resume. Its credential counts
     /// from now on. An error is the answer to a client that is to be sent away for good.
-    #[allow(dead_code, reason = "polls and stateful reconnects call it once they are there")]
     pub(super) async fn renew_by_get(&self, token: ConnectionToken, shown: &Identity) -> Result<(), Response> {
         let Some(credential) = self.registry().credential(token) else { return Ok(()) };
         if credential.identity == *shown {
@@ -130,7 +129,10 @@ impl Endpoints {
         };
         match renewed {
             Renewal::Done | Renewal::Stale | Renewal::Unknown => Ok(()),
-            Renewal::Foreign => Err(refused(StatusCode::FORBIDDEN, "permission_change_rejected")),
+            Renewal::Foreign => {
+                self.registry().refuse(token);
+                Err(refused(StatusCode::FORBIDDEN, "permission_change_rejected"))
+            }
         }
     }
 }
@@ -217,6 +219,8 @@ mod tests {
         }
 
         fn expire(&self, _: Option<std::num::NonZeroU64>) {}
+
+        fn refuse(&self) {}
     }
 
     fn hub(refresh: Option<AuthenticationRefresh>) -> (Router, Arc<Endpoints>) {
@@ -305,8 +309,8 @@ mod tests {
             let told = Arc::new(Told::default());
             if let Some(token) = ConnectionToken::parse(made["connectionToken"].as_str().unwrap_or_default()) {
                 let (_, registration) =
-                    endpoints.registry().start(token, &user("ann", first), Transport::WebSockets).unwrap();
-                registration.attach(told.clone());
+                    endpoints.registry().start(token, &user("ann", first), Transport::WebSockets).unwrap().registration;
+                registration.attach(Arc::downgrade(&told));
                 std::mem::forget(registration);
             }
             let got = ask(&mut router, case["method"].as_str().unwrap(), &target, shown).await;
@@ -341,9 +345,9 @@ mod tests {
             let first = user("ann", Some(60.0));
             let made = negotiated(&mut router, "negotiateVersion=1", first.clone()).await;
             let token = ConnectionToken::parse(made["connectionToken"].as_str().unwrap()).unwrap();
-            let (_, registration) = endpoints.registry().start(token, &first, Transport::LongPolling).unwrap();
+            let registration = endpoints.registry().start(token, &first, Transport::LongPolling).unwrap().registration;
             let told = Arc::new(Told::default());
-            registration.attach(told.clone());
+            registration.attach(Arc::downgrade(&told));
             endpoints.renew_by_get(token, &first).await.unwrap();
             assert!(told.0.lock().is_empty(), "the same credential is no news");
             let next = user("ann", Some(600.0)).with_claim("role", "admin");

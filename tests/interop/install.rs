@@ -39,10 +39,11 @@ pub(crate) fn dotnet() -> Result<PathBuf, Missing> {
     Ok(script)
 }
 
-/// A Chromium of the system.
-pub(crate) fn chromium() -> Result<&'static str, Missing> {
+/// A Chromium of the system, by its full path, which its driver wants.
+pub(crate) fn chromium() -> Result<PathBuf, Missing> {
+    let folders: Vec<_> = env::var_os("PATH").iter().flat_map(env::split_paths).collect();
     let names = ["chromium", "chromium-browser", "google-chrome"];
-    let found = names.into_iter().find(|name| require(name, "--version", "chromium").is_ok());
+    let found = names.iter().find_map(|name| folders.iter().map(|folder| folder.join(name)).find(|path| path.exists()));
     found.ok_or(Missing { what: "chromium is missing".into(), remedy: "apt-get install chromium".into() })
 }
 

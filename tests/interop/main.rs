@@ -176,7 +176,7 @@ fn chromium(run: &mut Run) -> Result<Command, Missing> {
     let mut node = Command::new("node");
     node.arg(install::source("browser/run.mjs"));
     let mut node = run.common_arguments(node);
-    node.arg("--modules").arg(modules).args(["--browser", browser]);
+    node.arg("--modules").arg(modules).arg("--browser").arg(browser);
     Ok(node)
 }
 

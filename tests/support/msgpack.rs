@@ -65,6 +65,8 @@ impl Mp {
                 for (key, value) in members {
                     let key = match key {
                         Self::Str(text) => text.clone(),
+                        // a map as a key of a map as a key: as text of text it would double at each level
+                        Self::Map(_) | Self::Array(_) => format!("<a key of {} bytes>", key.encode().len()),
                         other => other.to_json().to_string(),
                     };
                     object.insert(key, value.to_json());

@@ -12,5 +12,6 @@ mod auth;
 mod bad_input;
 mod differential;
 mod field_cases;
+mod http_transports;
 mod hub_behaviour;
 mod scripts;

@@ -20,7 +20,9 @@ interface Hub {
         UPLOADS,
         CLIENT_RESULTS,
         /** Whether {@code invoke} can take a result that is null. */
-        NULL_RESULTS
+        NULL_RESULTS,
+        /** Whether it takes a message that comes at once behind the handshake response. */
+        EARLY_MESSAGES
     }
 
     void start();

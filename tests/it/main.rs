@@ -1,0 +1,10 @@
+//! Hubs through their public API, in this process, over real sockets.
+
+mod calls;
+mod client;
+mod client_results;
+mod errors;
+mod filters;
+mod life_cycle;
+mod streams;
+mod uploads;
