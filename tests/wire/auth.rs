@@ -1,6 +1,6 @@
 //! Who may come in, who may do what, and for how long.
 
-use crate::support::hub::{Client, Event, Protocol};
+use crate::support::hub::{Client, Event, Protocol, record};
 use crate::support::server::{Kind, TestServer};
 use crate::support::ws::{self, RawPeer};
 use crate::support::{PATIENCE, guard, http, within};
@@ -240,6 +240,118 @@ async fn a_connection_belongs_to_the_user_who_negotiated_it() {
     .await;
 }
 
+/// Negotiates and polls once, which opens the connection, and shakes hands; the path of its requests.
+async fn poll_from(server: &TestServer, token: &str) -> String {
+    let id = negotiated(server, token).await["connectionToken"].as_str().expect("version 1").to_owned();
+    let path = format!("{HUB}?id={id}");
+    assert_eq!(http::request(server, "GET", &path, &bearer(token), b"").await.status, 200);
+    post(server, &path, token, &json!({"protocol": "json", "version": 1})).await;
+    let mut heard = String::new();
+    while !heard.contains("welcome") {
+        heard += &http::request(server, "GET", &path, &bearer(token), b"").await.text();
+    }
+    path
+}
+
+async fn post(server: &TestServer, path: &str, token: &str, message: &Value) {
+    let response = http::request(server, "POST", path, &bearer(token), &record(&message.to_string())).await;
+    assert_eq!(response.status, 200, "{response:?}");
+}
+
+fn call(target: &str) -> Value {
+    json!({"type": 1, "invocationId": "1", "target": target, "arguments": []})
+}
+
+/// Whoever learns the token of a connection cannot read along (field case of the reference).
+#[tokio::test]
+async fn another_users_poll_is_refused_and_disturbs_nobody() {
+    guard(async {
+        let Some(server) = server("another user's poll") else { return };
+        let (ann, bob) = (token("ann", "admin", 600), token("bob", "admin", 600));
+        let path = poll_from(&server, &ann).await;
+        let mut waiting = RawPeer::tcp(&server).await;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n{}\r\n", bearer(&ann));
+        waiting.send(request).await.expect("it reads");
+        for (method, headers) in [("GET", bearer(&bob)), ("POST", bearer(&bob)), ("DELETE", bearer(&bob))] {
+            let response = http::request(&server, method, &path, &headers, b"x").await;
+            assert_eq!((response.status, response.header("content-type")), (403, Some("text/plain")), "{method}");
+            assert_eq!(response.text(), "The user associated with this connection changed.");
+            // nobody at all is not let in either, by the hub
+            assert_eq!(http::request(&server, method, &path, "", b"x").await.status, 401);
+        }
+        post(&server, &path, &ann, &call("AdminOnly")).await;
+        let answer = waiting.response().await.expect("the poll that waited");
+        assert_eq!(answer.text(), "{\"type\":3,\"invocationId\":\"1\",\"result\":\"ann\"}\u{1e}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn another_users_stateful_reconnect_is_refused_and_disturbs_nobody() {
+    guard(async {
+        let Some(server) = server("another user's stateful reconnect") else { return };
+        let (ann, bob) = (token("ann", "", 600), token("bob", "", 600));
+        let path = format!("{HUB}/negotiate?negotiateVersion=1&useStatefulReconnect=true");
+        let made = http::request(&server, "POST", &path, &bearer(&ann), b"").await.json();
+        assert_eq!(made["useStatefulReconnect"], true);
+        let path = format!("{HUB}?id={}", made["connectionToken"].as_str().expect("version 1"));
+        let open = async |token: &str| {
+            let mut peer = RawPeer::tcp(&server).await;
+            peer.send(ws::upgrade_request_with(&path, &upgrade(&bearer(token)))).await.expect("it reads");
+            let status = peer.response_head().await.expect("an answer").status;
+            (peer, status)
+        };
+        let (peer, status) = open(&ann).await;
+        assert_eq!(status, 101);
+        let mut owner = Client::silent(peer, Protocol::Json);
+        owner.send(record(r#"{"protocol":"json","version":2}"#)).await;
+        owner.meet().await;
+        assert_eq!(open(&bob).await.1, 403);
+        assert_eq!(owner.call("Echo", json!(["still"])).await, Ok(json!("still")));
+        assert_eq!(open(&ann).await.1, 101);
+    })
+    .await;
+}
+
+/// Clients over long polling fetch a token for each request, so a poll is a refresh.
+#[tokio::test]
+async fn a_poll_with_a_new_token_is_a_refresh() {
+    guard(async {
+        let Some(server) = server("a refresh by a poll") else { return };
+        let path = poll_from(&server, &token("ann", "user", 60)).await;
+        let poll = async |token: &str| http::request(&server, "GET", &path, &bearer(token), b"").await;
+        let next = token("ann", "admin", 600);
+        assert!(poll(&next).await.text().contains("\"refreshed\""));
+        post(&server, &path, &next, &call("AdminOnly")).await;
+        assert!(poll(&next).await.text().contains("\"result\":\"ann\""));
+        let refused = poll(&token("ann", "refused", 900)).await;
+        assert_eq!((refused.status, refused.text()), (403, r#"{"error":"permission_change_rejected"}"#.into()));
+        // a client that is refused so is gone
+        let until = std::time::Instant::now() + PATIENCE;
+        while poll(&next).await.status != 404 {
+            assert!(std::time::Instant::now() < until, "the connection lives");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_transport_ends_with_its_credential() {
+    guard(async {
+        let Some(server) = server("expiry over HTTP") else { return };
+        let short = token("ann", "", 2);
+        let path = poll_from(&server, &short).await;
+        let mut heard = String::new();
+        while !heard.contains("allowReconnect") {
+            let polled = http::request(&server, "GET", &path, &bearer(&short), b"").await;
+            assert_eq!(polled.status, 200, "{heard}");
+            heard += &polled.text();
+        }
+        assert!(heard.ends_with("{\"type\":7,\"allowReconnect\":true}\u{1e}"), "{heard}");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_refresh_gives_new_roles_to_the_next_call() {
     guard(async {
@@ -275,7 +387,10 @@ async fn a_refresh_is_told_behind_the_call_that_runs() {
         let flags = [FLAGS, &["--parallel", "1"]].concat();
         let Some(server) = TestServer::ours_with("a refresh during a call", &flags) else { return };
         let (mut client, id) = connect(&server, &token("ann", "user", 60)).await;
-        let slow = client.start("Slow", json!([700])).await;
+        let slow = client.start("Slow", json!([1500])).await;
+        // a stream that comes behind it and runs beside it shows that it has begun
+        client.say(json!({"type": 4, "invocationId": "s", "target": "Counter", "arguments": [1, 0]})).await;
+        client.stream_end("s").await;
         assert_eq!(refresh(&server, &id, &token("ann", "admin", 500)).await.status, 200);
         assert_eq!(refresh(&server, &id, &token("ann", "admin", 600)).await.status, 200);
         let next = client.start("Echo", json!(["next"])).await;

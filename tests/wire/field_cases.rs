@@ -14,8 +14,6 @@ use std::time::{Duration, Instant};
 /// Cases that need SSE, long polling or tokens: the next issue writes their tests.
 const NEXT_ISSUE: &[&str] = &[
     "negotiate, polls and SSE over HTTP/1.0 (negotiate is here)",
-    "identity: another user's poll is refused",
-    "identity: another user's stateful reconnect is refused",
     "polls: dropped and renewed at once, alive 17 s later",
     "a POST whose body breaks off leaves nothing in the stream",
     "200 event streams that nobody reads are bounded",
