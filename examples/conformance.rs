@@ -6,7 +6,7 @@
 //! ```
 //! `--detailed true`: detailed errors. `--parallel N`: invocations at a time a connection, default 2. `--workers N`: threads, default 2.
 //! Of `/conformance-auth`, `--secret TEXT`: what tokens are signed with. `--refresh true`: credentials can be renewed. `--close-expired true`:
-//! connections end with their credential.
+//! connections end with their credential. `--origin ORIGIN`: pages of no other may open a WebSocket. `--log FILTER` in place of `RUST_LOG`.
 
 use axum::Router;
 use axum::extract::{FromRef, Query, State};
@@ -14,7 +14,7 @@ use axum::routing::{get, post};
 use futures_util::{Stream, StreamExt, TryStreamExt, future, stream};
 use hubwire::{
     AuthenticationRefresh, Binary, Caller, Cancellation, ClientMethod, Clients, CloseReason, Cors, Groups, Hub,
-    HubBuilder, HubError, HubOptions, HubResult, Items, JwtBearer, Policy, UploadStream, Value,
+    HubBuilder, HubError, HubOptions, HubResult, Items, JwtBearer, Origins, Policy, UploadStream, Value,
 };
 use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -36,11 +37,12 @@ const BROADCAST: ClientMethod<(Value,)> = ClientMethod::new("broadcast");
 const GROUP: ClientMethod<(Value,)> = ClientMethod::new("group");
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .with_writer(std::io::stderr)
-        .init();
     let flags = Flags::parse(std::env::args().skip(1))?;
+    let filter = match &flags.log {
+        Some(filter) => EnvFilter::new(filter),
+        None => EnvFilter::from_default_env(),
+    };
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(flags.workers).enable_all().build()?;
     runtime.block_on(run(flags))
 }
@@ -56,12 +58,15 @@ async fn run(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
     small.connection.handshake_timeout = Duration::from_secs(2);
     small.connection.keep_alive_interval = Duration::from_secs(1);
     small.connection.client_timeout = Duration::from_secs(3);
-    small.transport.post_timeout = Duration::from_secs(2);
     let mut guarded = options.clone();
+    if let Some(origin) = flags.origin {
+        guarded.transport.allowed_origins = Origins::List(vec![origin]);
+    }
     guarded.connection.close_on_authentication_expiration = flags.close_expired;
     guarded.transport.authentication_refresh = flags.refresh.then(|| {
         AuthenticationRefresh::default().with_check(|request| async move { !request.renewed.has_role("refused") })
     });
+    small.transport.post_timeout = Duration::from_secs(2);
     let hubs = [
         ("/conformance", conformance(app.clone()).options(options.clone()).build()),
         ("/conformance-auth", guarded_conformance(app.clone()).options(guarded).build()),
@@ -439,6 +444,8 @@ struct Flags {
     secret: String,
     refresh: bool,
     close_expired: bool,
+    origin: Option<String>,
+    log: Option<String>,
 }
 
 impl Flags {
@@ -451,6 +458,8 @@ impl Flags {
             secret: "conformance: everybody knows this secret".into(),
             refresh: false,
             close_expired: false,
+            origin: None,
+            log: None,
         };
         while let Some(flag) = arguments.next() {
             let value = arguments.next().ok_or_else(|| format!("{flag} needs a value"))?;
@@ -464,6 +473,8 @@ impl Flags {
                 "--workers" => flags.workers = value.parse()?,
                 "--secret" => flags.secret = value,
                 "--refresh" => flags.refresh = value.parse()?,
+                "--origin" => flags.origin = Some(value),
+                "--log" => flags.log = Some(value),
                 "--close-expired" => flags.close_expired = value.parse()?,
                 _ => return Err(format!("{flag} is not known").into()),
             }

@@ -88,12 +88,13 @@ impl<T: Tenant> Accept for Endpoint<T> {
         };
         let resumption = resumable.then(Box::default);
         let link = Link::new(id, facts, self.shared.clone(), socket, http.clone(), resumption);
+        if let (true, Some(registration)) = (resumable, &registration) {
+            let resume: Weak<Link> = Arc::downgrade(&link);
+            registration.resumed_by(resume);
+        }
         if let Some(registration) = &registration {
-            if resumable {
-                let resume: Weak<Link> = Arc::downgrade(&link);
-                registration.resumed_by(resume);
-            }
-            registration.attach(link.clone());
+            let standing: Weak<Link> = Arc::downgrade(&link);
+            registration.attach(standing);
         }
         self.shared.sweep.add(&link);
         if self.shared.tasks.is_closed() {

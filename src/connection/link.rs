@@ -442,6 +442,10 @@ impl Standing for Link {
     fn expire(&self, at: Option<NonZeroU64>) {
         self.credential.expire(at);
     }
+
+    fn refuse(&self) {
+        self.close(CloseReason::Aborted);
+    }
 }
 
 impl fmt::Debug for Link {

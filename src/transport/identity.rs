@@ -101,7 +101,7 @@ impl Identity {
         self.claims().any(|claim| claim == (kind, value))
     }
 
-    /// Tells whether it has a role: the claim type `role`, under which [`JwtBearer`](crate::JwtBearer) puts roles of any name.
+    /// Tells whether it has a role: the claim type `role`, under which `JwtBearer` puts roles of any name.
     pub fn has_role(&self, role: &str) -> bool {
         self.has_claim(ROLE, role)
     }

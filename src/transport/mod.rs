@@ -73,6 +73,16 @@ pub(crate) trait Accept: Send + Sync + 'static {
     fn accept(&self, opening: Opening);
 }
 
+/// A connection that a token stands for, as the registry sees it.
+pub(crate) trait Standing: fmt::Debug + Send + Sync {
+    /// Its user has shown a new credential, which takes the place of the one in force.
+    fn renew(&self, identity: Identity);
+    /// The credential expires then, in milliseconds since 1970.
+    fn expire(&self, at: Option<NonZeroU64>);
+    /// Its client may not go on.
+    fn refuse(&self);
+}
+
 /// A connection that may survive its socket: the layer above, as the transport sees it when the client is back.
 pub(crate) trait Resume: Send + Sync + 'static {
     fn resumable(&self) -> Resumable;
@@ -88,14 +98,6 @@ pub(crate) enum Resumable {
     No,
     /// It is about to go.
     Ended,
-}
-
-/// A connection that a token stands for, as the registry sees it.
-pub(crate) trait Standing: fmt::Debug + Send + Sync {
-    /// Its user has shown a new credential, which takes the place of the one in force.
-    fn renew(&self, identity: Identity);
-    /// The credential expires then, in milliseconds since 1970.
-    fn expire(&self, at: Option<NonZeroU64>);
 }
 
 /// A connection whose transport stands.

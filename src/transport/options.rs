@@ -19,6 +19,11 @@ pub struct TransportOptions {
     /// Bytes of the kernel's send buffer of a WebSocket, which the kernel doubles. Default 64 KiB; `None` leaves it to the kernel, which
     /// then takes in 4 MB for a client that has stopped reading, before the outbound limit counts the first byte.
     pub send_buffer: Option<usize>,
+    /// The pages that may open a WebSocket; others are answered 403. Default every origin. A hub that knows its users by a cookie should name
+    /// its origins, since browsers let any page open WebSockets, cookies and all.
+    pub allowed_origins: Origins,
+    /// Lets clients renew the credential of a connection. Default `None`: the route `refresh` does not exist.
+    pub authentication_refresh: Option<AuthenticationRefresh>,
     /// How long a poll waits for messages until it is answered without any, and the client polls again. Default 90 s; clients give up
     /// after 100. What may wait for a poll is bounded by the limits of [`ConnectionOptions`](crate::ConnectionOptions).
     pub poll_timeout: Duration,
@@ -34,11 +39,6 @@ pub struct TransportOptions {
     /// Bytes of POST bodies that are held at a time over all connections, bodies of up to 4 KiB apart; a larger one that would exceed them
     /// is answered 503. Default 128 MiB.
     pub post_budget: usize,
-    /// The pages that may open a WebSocket; others are answered 403. Default every origin. A hub that knows its users by a cookie should name
-    /// its origins, since browsers let any page open WebSockets, cookies and all.
-    pub allowed_origins: Origins,
-    /// Lets clients renew the credential of a connection. Default `None`: the route `refresh` does not exist.
-    pub authentication_refresh: Option<AuthenticationRefresh>,
 }
 
 impl Default for TransportOptions {
@@ -50,13 +50,13 @@ impl Default for TransportOptions {
             negotiate_timeout: Duration::from_secs(15),
             max_negotiated: 65_536,
             send_buffer: Some(64 * 1024),
+            allowed_origins: Origins::Any,
+            authentication_refresh: None,
             poll_timeout: Duration::from_secs(90),
             max_post_bytes: 1024 * 1024,
             post_timeout: Duration::from_secs(30),
             inbox_limit: 64 * 1024,
             post_budget: 128 * 1024 * 1024,
-            allowed_origins: Origins::Any,
-            authentication_refresh: None,
         }
     }
 }

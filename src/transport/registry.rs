@@ -27,26 +27,20 @@ struct Known {
     /// Where its requests meet, once there are any.
     channel: Option<Arc<HttpChannel>>,
     resume: MayResume,
-    standing: Option<Arc<dyn Standing>>,
+    /// The connection, once there is one.
+    standing: Option<Weak<dyn Standing>>,
     /// A credential that came between the start of the transport and that of the connection.
     early: Option<Identity>,
 }
 
-/// Whether a WebSocket may be taken up again.
-enum MayResume {
-    No,
-    /// It was negotiated so, and has not opened.
-    Negotiated,
-    Opened(Weak<dyn Resume>),
-}
+impl Known {
+    fn new(id: ConnectionId, identity: Identity, transport: Option<Transport>, resume: MayResume) -> Self {
+        Self { id, identity, transport, channel: None, resume, standing: None, early: None }
+    }
 
-/// A connection that has just been started.
-#[derive(Debug)]
-pub(crate) struct Started {
-    pub(crate) id: ConnectionId,
-    pub(crate) registration: Registration,
-    /// Where its requests meet, if it is not a WebSocket.
-    pub(crate) channel: Option<Arc<HttpChannel>>,
+    fn standing(&self) -> Option<Arc<dyn Standing>> {
+        self.standing.as_ref()?.upgrade()
+    }
 }
 
 /// Who has shown what for a connection.
@@ -72,6 +66,23 @@ pub(crate) enum Renewal {
     /// It belongs to another user.
     Foreign,
     Unknown,
+}
+
+/// Whether a WebSocket may be taken up again.
+enum MayResume {
+    No,
+    /// It was negotiated so, and has not opened.
+    Negotiated,
+    Opened(Weak<dyn Resume>),
+}
+
+/// A connection that has just been started.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) id: ConnectionId,
+    pub(crate) registration: Registration,
+    /// Where its requests meet, if it is not a WebSocket.
+    pub(crate) channel: Option<Arc<HttpChannel>>,
 }
 
 /// Why a token cannot be used to connect.
@@ -132,6 +143,7 @@ impl Registry {
             return Err(Unusable::Started(transport));
         }
         known.transport = Some(transport);
+        known.identity = identity.clone();
         let channel = match transport {
             // what was posted before is no frame
             Transport::WebSockets => known.channel.take().and(None),
@@ -148,7 +160,7 @@ impl Registry {
         identity: &Identity,
     ) -> Result<Option<Arc<HttpChannel>>, Unusable> {
         let mut known = self.connections.get_mut(&token).ok_or(Unusable::Unknown)?;
-        if known.identity.user_id() != identity.user_id() {
+        if !known.identity.is_same_user(identity) {
             return Err(Unusable::Foreign);
         }
         if known.transport == Some(Transport::WebSockets) {
@@ -164,7 +176,7 @@ impl Registry {
         identity: &Identity,
     ) -> Result<Option<Arc<dyn Resume>>, Unusable> {
         let known = self.connections.get(&token).ok_or(Unusable::Unknown)?;
-        if known.identity.user_id() != identity.user_id() {
+        if !known.identity.is_same_user(identity) {
             return Err(Unusable::Foreign);
         }
         match &known.resume {
@@ -214,7 +226,7 @@ impl Registry {
             return Renewal::Stale;
         }
         known.identity = shown.clone();
-        match (&known.standing, known.transport) {
+        match (known.standing(), known.transport) {
             (Some(standing), _) => standing.renew(limited),
             (None, Some(_)) => known.early = Some(limited),
             (None, None) => {}
@@ -226,9 +238,17 @@ impl Registry {
     pub(crate) fn show(&self, token: ConnectionToken, shown: &Identity) {
         if let Some(mut known) = self.connections.get_mut(&token) {
             known.identity = shown.clone();
-            if let Some(standing) = &known.standing {
+            if let Some(standing) = known.standing() {
                 standing.expire(shown.expiry_millis());
             }
+        }
+    }
+
+    /// Ends a connection whose client has shown a credential that the application refuses.
+    pub(crate) fn refuse(&self, token: ConnectionToken) {
+        let standing = self.connections.get(&token).and_then(|known| known.standing());
+        if let Some(standing) = standing {
+            standing.refuse();
         }
     }
 
@@ -254,6 +274,16 @@ impl Registration {
 }
 
 impl Registration {
+    /// The connection is there, and hears of credentials from now on.
+    pub(crate) fn attach<S: Standing + 'static>(&self, connection: Weak<S>) {
+        if let Some(mut known) = self.registry.connections.get_mut(&self.token) {
+            if let (Some(early), Some(standing)) = (known.early.take(), connection.upgrade()) {
+                standing.renew(early);
+            }
+            known.standing = Some(connection);
+        }
+    }
+
     /// Whether this connection was negotiated so that it may be resumed.
     pub(crate) fn may_resume(&self) -> bool {
         let known = self.registry.connections.get(&self.token);
@@ -265,22 +295,6 @@ impl Registration {
         if let Some(mut known) = self.registry.connections.get_mut(&self.token) {
             known.resume = MayResume::Opened(connection);
         }
-    }
-
-    /// The connection is there, and hears of credentials from now on.
-    pub(crate) fn attach(&self, standing: Arc<dyn Standing>) {
-        if let Some(mut known) = self.registry.connections.get_mut(&self.token) {
-            if let Some(early) = known.early.take() {
-                standing.renew(early);
-            }
-            known.standing = Some(standing);
-        }
-    }
-}
-
-impl Known {
-    fn new(id: ConnectionId, identity: Identity, transport: Option<Transport>, resume: MayResume) -> Self {
-        Self { id, identity, transport, channel: None, resume, standing: None, early: None }
     }
 }
 

@@ -26,10 +26,10 @@ pub(crate) struct Endpoints {
     options: TransportOptions,
     registry: Arc<Registry>,
     accept: Arc<dyn Accept>,
-    /// What POST bodies may hold.
-    budget: Arc<Budget>,
     /// Who may use the hub.
     policy: Option<Policy>,
+    /// What POST bodies may hold.
+    budget: Arc<Budget>,
     /// Set by a drain: nobody new gets in.
     closed: AtomicBool,
 }
@@ -38,14 +38,14 @@ impl Endpoints {
     pub(crate) fn new(options: TransportOptions, policy: Option<Policy>, accept: Arc<dyn Accept>) -> Arc<Self> {
         let registry = Registry::new(options.negotiate_timeout, options.max_negotiated, options.inbox_limit);
         let budget = Budget::new(options.post_budget);
-        Arc::new(Self { options, registry, accept, budget, policy, closed: AtomicBool::new(false) })
+        Arc::new(Self { options, registry, accept, policy, budget, closed: AtomicBool::new(false) })
     }
 
     pub(super) fn options(&self) -> &TransportOptions {
         &self.options
     }
 
-    pub(super) fn registry(&self) -> &Registry {
+    pub(super) fn registry(&self) -> &Arc<Registry> {
         &self.registry
     }
 
@@ -66,11 +66,13 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>(path: &str, endpoints: Ar
     if !path.is_empty() {
         router = router.route(path, any(connect));
     }
-    for (form, handler) in [("/", any(connect)), ("/negotiate", any(negotiate)), ("/negotiate/", any(negotiate))] {
-        router = router.route(&format!("{path}{form}"), handler);
-    }
+    router = router
+        .route(&format!("{path}/"), any(connect))
+        .route(&format!("{path}/negotiate"), any(negotiate))
+        .route(&format!("{path}/negotiate/"), any(negotiate));
     if endpoints.options.authentication_refresh.is_some() {
-        router = router.route(&format!("{path}/refresh"), any(refresh));
+        router =
+            router.route(&format!("{path}/refresh"), any(refresh)).route(&format!("{path}/refresh/"), any(refresh));
     }
     if endpoints.policy.is_some() || endpoints.options.allowed_origins != Origins::Any {
         router = router.route_layer(middleware::from_fn_with_state(endpoints.clone(), guard));
@@ -163,15 +165,14 @@ impl Endpoints {
 
     /// A WebSocket for a connection that had one: stateful reconnect.
     async fn resume(&self, token: ConnectionToken, mut request: Request) -> Result<Response, Refusal> {
-        let identity = identity(&request);
-        let connection = self.registry.resume(token, &identity)?;
+        let connection = self.registry.resume(token, &identity(&request))?;
         let connection = connection.ok_or(Unusable::Started(Transport::WebSockets))?;
         match connection.resumable() {
             Resumable::Yes => {}
             Resumable::No => return Err(Unusable::Started(Transport::WebSockets).into()),
             Resumable::Ended => return Ok(plain(StatusCode::NO_CONTENT, "")),
         }
-        if let Err(refused) = self.renew_by_get(token, &identity).await {
+        if let Err(refused) = self.renew_by_get(token, &identity(&request)).await {
             return Ok(refused);
         }
         let upgrade = UpgradeRequest::take(&mut request).ok_or(Refusal::NoUpgrade)?;
@@ -220,9 +221,8 @@ impl Endpoints {
     }
 
     async fn poll(&self, token: ConnectionToken, request: Request) -> Result<Response, Refusal> {
-        let identity = identity(&request);
-        let channel = self.registry.channel(token, &identity)?.ok_or(Refusal::Ended)?;
-        if let Err(refused) = self.renew_by_get(token, &identity).await {
+        let channel = self.registry.channel(token, &identity(&request))?.ok_or(Refusal::Ended)?;
+        if let Err(refused) = self.renew_by_get(token, &identity(&request)).await {
             return Ok(refused);
         }
         match long_polling::poll(&channel, line(&request), self.options.poll_timeout).await {

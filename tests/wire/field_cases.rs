@@ -13,8 +13,12 @@ use std::time::{Duration, Instant};
 
 /// Cases that need tokens, or a resumable connection.
 const NEXT_ISSUE: &[&str] = &[
-    "CORS: preflight for DELETE on a guarded hub, origin null (the open hub is here)",
-    "identity: another user's stateful reconnect is refused",
+    "negotiate, polls and SSE over HTTP/1.0 (negotiate is here)",
+    "polls: dropped and renewed at once, alive 17 s later",
+    "a POST whose body breaks off leaves nothing in the stream",
+    "200 event streams that nobody reads are bounded",
+    "the slash at the end of a hub URL and the query, on SSE and long polling",
+    "chunk extensions without end on POST ?id= (negotiate is here)",
 ];
 
 #[test]
@@ -202,7 +206,7 @@ async fn query_values_are_decoded_as_forms_are() {
     .await;
 }
 
-/// The guarded hub comes with the next issue; whoever may not read an answer here cannot negotiate at all.
+/// Whoever may not read an answer here cannot negotiate at all. A preflight never carries a token, so a guarded hub answers it as well.
 #[tokio::test]
 async fn cors_answers_any_origin_with_credentials() {
     guard(async {
@@ -219,14 +223,17 @@ async fn cors_answers_any_origin_with_credentials() {
                     "{headers}Access-Control-Request-Method: {method}\r\n\
                      Access-Control-Request-Headers: authorization,x-requested-with,x-signalr-user-agent\r\n"
                 );
-                let response = http::request(&server, "OPTIONS", "/conformance?id=x", &headers, b"").await;
-                assert!(matches!(response.status, 200 | 204), "{response:?}");
-                assert_eq!(response.header("access-control-allow-origin"), Some(origin), "{response:?}");
-                let allowed = response.header("access-control-allow-methods").unwrap_or_default().to_uppercase();
-                // GET and POST need no leave.
-                assert!(method != "DELETE" || allowed.contains(method), "{response:?}");
-                let headers = response.header("access-control-allow-headers").unwrap_or_default().to_lowercase();
-                assert!(headers.contains("x-signalr-user-agent"), "{response:?}");
+                for hub in ["/conformance", "/conformance-auth"] {
+                    let response = http::request(&server, "OPTIONS", &format!("{hub}?id=x"), &headers, b"").await;
+                    assert!(matches!(response.status, 200 | 204), "{response:?}");
+                    assert_eq!(response.header("access-control-allow-origin"), Some(origin), "{response:?}");
+                    assert_eq!(response.header("access-control-allow-credentials"), Some("true"), "{response:?}");
+                    let allowed = response.header("access-control-allow-methods").unwrap_or_default().to_uppercase();
+                    // GET and POST need no leave.
+                    assert!(method != "DELETE" || allowed.contains(method), "{response:?}");
+                    let headers = response.header("access-control-allow-headers").unwrap_or_default().to_lowercase();
+                    assert!(headers.contains("x-signalr-user-agent"), "{response:?}");
+                }
             }
         }
     })

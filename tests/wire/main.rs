@@ -8,6 +8,7 @@
 mod support;
 
 mod accepted;
+mod auth;
 mod bad_input;
 mod differential;
 mod field_cases;
