@@ -260,6 +260,9 @@ fn builder(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
     http.http2()
         .timer(TokioTimer::new())
         .max_header_list_size(options.max_header_bytes.try_into().unwrap_or(u32::MAX))
+        .initial_stream_window_size(HTTP2_WINDOW)
+        .initial_connection_window_size(HTTP2_WINDOW * 4)
+        .max_send_buf_size(HTTP2_WINDOW as usize)
         .keep_alive_interval(Some(Duration::from_secs(20)));
     http
 }
@@ -317,6 +320,8 @@ fn is_about_one_connection(e: &io::Error) -> bool {
 }
 
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(200);
+/// Bytes that an HTTP/2 client may send, and a response may hold, before anybody reads them: for each request, and four times that in all.
+const HTTP2_WINDOW: u32 = 64 * 1024;
 const BURST: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
