@@ -384,7 +384,7 @@ async fn a_call_that_does_not_end_is_not_waited_for_for_ever() {
     let (hub, gate, passed) = (server.hub.clone(), server.gate.clone(), server.passed.clone());
     server.stopped().await;
     assert!(!passed.load(Relaxed));
-    assert_eq!(hub.drain(SOON).await, false, "it still runs");
+    assert!(!hub.drain(SOON).await, "it still runs");
     gate.open();
     drop(peer);
     assert!(hub.drain(PATIENCE).await);
