@@ -71,13 +71,16 @@ impl Backplane for Memory {
         if let Some(own) = self.own.get() {
             self.bus.asked.lock().insert(question.to_owned(), own.clone());
         }
+        let mut outcome = Err(BackplaneError::NoConnection(connection.to_owned()));
         for node in self.bus.nodes() {
-            if node.ask(connection, question, message)? {
-                return Ok(Reached::Done(()));
+            match node.ask(connection, question, message) {
+                Ok(true) => return Ok(Reached::Done(())),
+                Ok(false) => {}
+                Err(e) => outcome = Err(e.into()),
             }
         }
         self.bus.asked.lock().remove(question);
-        Err(BackplaneError::NoConnection(connection.to_owned()))
+        outcome
     }
 
     fn answer(&self, question: &str, answer: Answer) {

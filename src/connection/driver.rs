@@ -242,16 +242,15 @@ impl<T: Tenant> Driver<T> {
                 let _ = SockRef::from(socket).shutdown(Shutdown::Write);
             }
         }
-        let mut lost = false;
+        let late = signals & DUE != 0
+            && self.link.deadlines.due(self.link.shared.sweep.now(), self.link.options()) == Some(Due::CloseTimeout);
+        let mut lost = self.link.close_reason() == Some(&CloseReason::TransportLost);
         for _ in 0..READS_IN_A_TURN {
-            if lost || (goodbye.said && goodbye.heard) {
+            if lost || (goodbye.said && goodbye.heard && self.poll_shutdown(cx).is_ready()) {
                 return Poll::Ready(());
             }
             match self.poll_read(cx, &mut lent.read) {
                 Poll::Pending => {
-                    let now = self.link.shared.sweep.now();
-                    let late = signals & DUE != 0
-                        && self.link.deadlines.due(now, self.link.options()) == Some(Due::CloseTimeout);
                     self.goodbye = Some(goodbye);
                     return if late { Poll::Ready(()) } else { Poll::Pending };
                 }
@@ -265,6 +264,14 @@ impl<T: Tenant> Driver<T> {
         self.goodbye = Some(goodbye);
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Both sides have said goodbye. A boxed stream may hold bytes of ours, and have an end of its own to send (TLS has).
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.boxed {
+            Some(stream) => Pin::new(stream).poll_shutdown(cx).map(drop),
+            None => Poll::Ready(()),
+        }
     }
 }
 

@@ -97,6 +97,10 @@ impl<T: Tenant> Accept for Endpoint<T> {
             registration.attach(standing);
         }
         self.shared.sweep.add(&link);
+        if self.shared.tasks.is_closed() {
+            // its upgrade was granted before a drain began, and finished after that had looked here
+            link.close(CloseReason::Shutdown);
+        }
         metrics.connections.up();
         let tenant = self.tenant.clone();
         match http {

@@ -108,6 +108,11 @@ impl Hub {
         self.endpoints.close();
         self.endpoint.drain(within).await
     }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn metrics(&self) -> &crate::observe::HubMetrics {
+        &self.shared.metrics
+    }
 }
 
 impl fmt::Debug for Hub {

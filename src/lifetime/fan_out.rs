@@ -1,4 +1,4 @@
-use super::segments::{Segment, Segments};
+use super::segments::Segments;
 use crate::backplane::Encoded;
 use crate::connection::{Batch, Link};
 use crate::protocol::hub::{EncodeError, Frame, Protocol};
@@ -45,7 +45,7 @@ impl FanOut {
             if few {
                 links.iter().filter(|link| !except.contains(link.id())).for_each(|link| link.flush_with(&mut batch));
             } else {
-                Segment::schedule(segment, runtime);
+                segment.schedule(links, runtime);
             }
         }
     }

@@ -4,6 +4,8 @@ mod fan_out;
 mod groups;
 mod questions;
 mod segments;
+#[cfg(test)]
+mod tests;
 
 use crate::backplane::{
     Answer, Audience, Backplane, BackplaneError, Deliver, Encoded, Membership, Query, Reached, Whom,

@@ -109,6 +109,11 @@ impl Questions {
         foreign
     }
 
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     fn wait(self: &Arc<Self>, id: String, connection: Option<ConnectionId>) -> Asked {
         let (asker, answer) = oneshot::channel();
         self.0.insert(id.clone(), Question { connection, asker: Some(asker) });

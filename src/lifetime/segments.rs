@@ -2,7 +2,7 @@ use crate::connection::{Batch, Link};
 use crate::protocol::hub::Protocol;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::runtime::Handle;
 
 /// Receivers, in segments that are copied when they change: a walk clones one `Arc` a segment and holds no lock while it works, so who
@@ -19,24 +19,26 @@ pub(super) struct Segments {
 /// Some receivers, written to by one task.
 #[derive(Debug, Default)]
 pub(super) struct Segment {
-    receivers: Mutex<Arc<Vec<Arc<Link>>>>,
-    /// A task that will write to these receivers has been started.
-    scheduled: AtomicBool,
+    receivers: Mutex<Receivers>,
+    /// What a task that has been started will write to: the very receivers that something was queued on, since who leaves a group
+    /// meanwhile still has it coming. One entry, unless somebody came or went between two sends.
+    scheduled: Mutex<Vec<Receivers>>,
 }
+
+/// The receivers of a segment at some moment.
+pub(super) type Receivers = Arc<Vec<Arc<Link>>>;
 
 impl Segments {
     /// Adds a receiver and says where it is, for [`remove`](Self::remove).
     pub(super) fn add(&self, link: &Arc<Link>) -> Arc<Segment> {
         self.count_of(link).fetch_add(1, Ordering::Relaxed);
-        if let Some(roomy) = self.roomy.lock().take()
-            && roomy.add(link)
         {
-            return roomy;
-        }
-        if let Some(last) = self.list.read().last()
-            && last.add(link)
-        {
-            return last.clone();
+            // held while adding: a segment that is found empty under the list's lock is taken out, and must not get a receiver then
+            let list = self.list.read();
+            let roomy = self.roomy.lock().take();
+            if let Some(segment) = roomy.iter().chain(list.last()).find(|segment| segment.add(link)) {
+                return segment.clone();
+            }
         }
         let fresh = Arc::new(Segment::default());
         fresh.add(link);
@@ -85,21 +87,27 @@ impl Segments {
 }
 
 impl Segment {
-    pub(super) fn snapshot(&self) -> Arc<Vec<Arc<Link>>> {
+    pub(super) fn snapshot(&self) -> Receivers {
         self.receivers.lock().clone()
     }
 
-    /// Has a task write what is queued for these receivers, unless one is about to.
-    pub(super) fn schedule(self: &Arc<Self>, runtime: &Handle) {
-        if self.scheduled.swap(true, Ordering::AcqRel) {
+    /// Has a task write what is queued for these receivers of this segment, unless one is about to.
+    pub(super) fn schedule(self: &Arc<Self>, receivers: &Receivers, runtime: &Handle) {
+        let mut scheduled = self.scheduled.lock();
+        if scheduled.last().is_some_and(|last| Arc::ptr_eq(last, receivers)) {
             return;
         }
+        scheduled.push(receivers.clone());
+        if scheduled.len() > 1 {
+            return;
+        }
+        drop(scheduled);
         let segment = self.clone();
         runtime.spawn(async move {
-            // cleared first: what is queued from here on is seen by the walk, or gets a task of its own
-            segment.scheduled.store(false, Ordering::Release);
+            // taken out first: what is queued from here on is seen by the walk, or gets a task of its own
+            let scheduled = std::mem::take(&mut *segment.scheduled.lock());
             let mut batch = Batch::default();
-            for link in segment.snapshot().iter() {
+            for link in scheduled.iter().flat_map(|receivers| receivers.iter()) {
                 link.flush_with(&mut batch);
             }
         });

@@ -1,3 +1,4 @@
+use super::serve::Seat;
 use super::{ConnectionId, ConnectionToken, HttpChannel, Identity, Resume, Standing, Transport};
 use dashmap::{DashMap, Entry};
 use parking_lot::Mutex;
@@ -148,6 +149,7 @@ impl Registry {
             Transport::WebSockets => known.channel.take().and(None),
             _ => Some(known.channel.get_or_insert_with(|| HttpChannel::new(self.inbox_limit)).clone()),
         };
+        known.identity = identity.clone();
         Ok(Started { id: known.id, registration: self.registration(token), channel })
     }
 
@@ -251,7 +253,7 @@ impl Registry {
     }
 
     fn registration(self: &Arc<Self>, token: ConnectionToken) -> Registration {
-        Registration { registry: self.clone(), token }
+        Registration { registry: self.clone(), token, _seat: None }
     }
 }
 
@@ -260,6 +262,15 @@ impl Registry {
 pub(crate) struct Registration {
     registry: Arc<Registry>,
     token: ConnectionToken,
+    /// Its place in the accept loop's count, if it has a TCP connection of its own that came from there.
+    _seat: Option<Seat>,
+}
+
+impl Registration {
+    /// Keeps the accept loop's place taken until the connection has ended.
+    pub(super) fn keep(&mut self, seat: Option<Seat>) {
+        self._seat = seat;
+    }
 }
 
 impl Registration {

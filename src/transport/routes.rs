@@ -59,7 +59,7 @@ impl Endpoints {
     }
 }
 
-/// The routes of a hub at a path. The form with a slash at its end, which a nested router could not have, is the same hub.
+/// The routes of a hub at a path. The forms with a slash at their end, which a nested router could not have, are the same hub.
 pub(crate) fn routes<S: Clone + Send + Sync + 'static>(path: &str, endpoints: Arc<Endpoints>) -> Router<S> {
     let path = path.trim_end_matches('/');
     let mut router = Router::new();
@@ -196,20 +196,23 @@ impl Endpoints {
 
     /// Starts a connection.
     fn start(&self, started: Started, transport: Transport, mut request: Request) -> Result<Response, Refusal> {
-        let Started { id, registration, channel } = started;
+        let Started { id, mut registration, channel } = started;
         let query = Query::new(request.uri().query()).without_secrets();
         let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
         let facts = Facts { identity: self.limited(identity(&request)), transport, address, query };
-        let opening = move |duplex, early| Opening { id, facts, duplex, early, registration: Some(registration) };
         let Some(channel) = channel else {
-            let upgrade = UpgradeRequest::take(&mut request).ok_or(Refusal::NoUpgrade)?;
+            let mut upgrade = UpgradeRequest::take(&mut request).ok_or(Refusal::NoUpgrade)?;
+            registration.keep(upgrade.take_seat());
             let accept = self.accept.clone();
-            let opened = move |duplex, early| accept.accept(opening(duplex, early));
+            let opened = move |duplex, early| {
+                accept.accept(Opening { id, facts, duplex, early, registration: Some(registration) });
+            };
             return Ok(websocket::upgrade(upgrade, self.options.send_buffer, opened));
         };
         // an event stream reads from its start, the first poll only opens
         let reading = (transport == Transport::ServerSentEvents).then(|| channel.enter(line(&request)));
-        self.accept.accept(opening(Duplex::Http(channel), Box::default()));
+        let (duplex, early) = (Duplex::Http(channel), Box::default());
+        self.accept.accept(Opening { id, facts, duplex, early, registration: Some(registration) });
         match reading {
             None => Ok(long_polling::opened()),
             Some(Some(reading)) => Ok(sse::stream(reading)),

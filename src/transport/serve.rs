@@ -4,6 +4,7 @@ use axum::extract::{ConnectInfo, Request};
 use axum::http::Version;
 use axum::response::Response;
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 use tracing::{debug, warn};
 
@@ -25,8 +27,9 @@ use tracing::{debug, warn};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ServeOptions {
-    /// TCP connections that speak HTTP at the same time; WebSockets, once open, are counted by their hub. The next ones wait in the
-    /// kernel's queue, before anything is allocated for them. Default 16,384.
+    /// TCP connections at the same time, a hub's open WebSockets included; the next ones wait in the kernel's queue, before anything is
+    /// allocated for them, until one ends. Default 65,536: clients can fill it, and then nobody else gets in, so set it to what the
+    /// machine holds (each also takes a file descriptor). A WebSocket that other code than a hub has taken over is not counted.
     pub max_connections: usize,
     /// New TCP connections in a second; more wait in the kernel's queue. Default `None`: no limit.
     pub max_rate: Option<u32>,
@@ -41,7 +44,7 @@ pub struct ServeOptions {
 impl Default for ServeOptions {
     fn default() -> Self {
         Self {
-            max_connections: 16_384,
+            max_connections: 65_536,
             max_rate: None,
             header_timeout: Duration::from_secs(10),
             max_header_bytes: 16 * 1024,
@@ -95,14 +98,16 @@ impl Serve {
     async fn run(mut self) -> io::Result<()> {
         let http = Arc::new(builder(&self.options));
         let graceful = GracefulShutdown::new();
-        let room = Arc::new(Semaphore::new(self.options.max_connections));
+        let room = Arc::new(Semaphore::new(self.options.max_connections.min(Semaphore::MAX_PERMITS)));
         let mut pace = Pace::new(self.options.max_rate);
+        // for connections that hyper, and so `graceful`, has not seen yet
+        let stopping = CancellationToken::new();
         loop {
             let accepted = tokio::select! {
                 accepted = accept(&self.listener, &room, &mut pace) => accepted,
                 () = &mut self.stop => break,
             };
-            let (socket, permit) = match accepted {
+            let (socket, seat) = match accepted {
                 Ok(accepted) => accepted,
                 Err(e) if is_about_one_connection(&e) => continue,
                 Err(e) => {
@@ -113,18 +118,17 @@ impl Serve {
             };
             let _ = socket.set_nodelay(true);
             limit_unsent(&socket);
-            let watcher = graceful.watcher();
             let connection = Connection {
                 router: self.router.clone(),
+                seat,
                 http: http.clone(),
                 header_timeout: self.options.header_timeout,
+                stopping: stopping.clone(),
             };
-            tokio::spawn(async move {
-                connection.run(socket, watcher).await;
-                drop(permit);
-            });
+            tokio::spawn(connection.run(socket, graceful.watcher()));
         }
         drop(self.listener);
+        stopping.cancel();
         if timeout(self.options.shutdown_timeout, graceful.shutdown()).await.is_err() {
             warn!("requests were still being answered when the time to stop had passed");
         }
@@ -150,21 +154,31 @@ impl std::fmt::Debug for Serve {
     }
 }
 
+/// A place among the connections that are let in at a time, taken until the last clone is gone. Requests that can be upgraded carry one.
+#[derive(Debug, Clone)]
+pub(super) struct Seat {
+    _permit: Arc<OwnedSemaphorePermit>,
+}
+
 /// One TCP connection that speaks HTTP.
 struct Connection {
     router: Router,
+    seat: Seat,
     http: Arc<auto::Builder<TokioExecutor>>,
     header_timeout: Duration,
+    stopping: CancellationToken,
 }
 
 impl Connection {
     async fn run(self, socket: TcpStream, watcher: hyper_util::server::graceful::Watcher) {
         // hyper allocates when it is polled: a connection that says nothing costs a task and a timer, and not for long
-        if timeout(self.header_timeout, socket.readable()).await.is_err() {
-            return;
+        tokio::select! {
+            first = timeout(self.header_timeout, socket.readable()) => if first.is_err() { return },
+            () = self.stopping.cancelled() => return,
         }
         let line = Line::default();
-        let service = Requests { router: self.router, from: socket.peer_addr().ok(), line: line.clone() };
+        let from = socket.peer_addr().ok();
+        let service = Requests { router: self.router, seat: self.seat, from, line: line.clone() };
         let served = self.http.serve_connection_with_upgrades(TokioIo::new(socket), service);
         let mut served = pin!(watcher.watch(served.into_owned()));
         // hyper's header timeout starts when the protocol is known: the first bytes, which tell, could be dripped for ever
@@ -193,6 +207,7 @@ impl Connection {
 struct Requests {
     router: Router,
     line: Line,
+    seat: Seat,
     from: Option<SocketAddr>,
 }
 
@@ -206,6 +221,9 @@ impl hyper::service::Service<hyper::Request<Incoming>> for Requests {
         let mut request = request.map(Body::new);
         if let Some(from) = self.from {
             request.extensions_mut().insert(ConnectInfo(from));
+        }
+        if request.extensions().get::<OnUpgrade>().is_some() {
+            request.extensions_mut().insert(self.seat.clone());
         }
         // over HTTP/2 others may share the connection, whose window is kept for each of them
         if request.version() < Version::HTTP_2 {
@@ -247,16 +265,14 @@ fn builder(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
 }
 
 /// Waits for room, for the pace, and for a connection, in this order, so that none is taken from the kernel before it can be served.
-async fn accept(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-    pace: &mut Pace,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+async fn accept(listener: &TcpListener, room: &Arc<Semaphore>, pace: &mut Pace) -> io::Result<(TcpStream, Seat)> {
     let permit = room.clone().acquire_owned().await.expect("the semaphore is never closed");
     pace.wait().await;
     let (socket, _) = listener.accept().await?;
     pace.count();
-    Ok((socket, permit))
+    // fails when the client is gone already
+    let _ = socket.set_nodelay(true);
+    Ok((socket, Seat { _permit: Arc::new(permit) }))
 }
 
 /// Keeps to a number of connections a second, without saving up for a burst of more than a tenth of a second.
@@ -302,3 +318,60 @@ fn is_about_one_connection(e: &io::Error) -> bool {
 
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(200);
 const BURST: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// When each of so many connections was let in that all came at once.
+    async fn let_in(rate: Option<u32>, connections: usize) -> Vec<u128> {
+        let start = Instant::now();
+        let mut pace = Pace::new(rate);
+        let mut times = Vec::new();
+        for _ in 0..connections {
+            pace.wait().await;
+            pace.count();
+            times.push(start.elapsed().as_millis());
+        }
+        times
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rate_spreads_connections_over_the_second() {
+        assert_eq!(let_in(None, 1_000).await, [0; 1_000]);
+        assert_eq!(let_in(Some(4), 9).await, [0, 250, 500, 750, 1000, 1250, 1500, 1750, 2000]);
+        let many = let_in(Some(1_000), 5_000).await;
+        assert!(many.is_sorted() && many[4_999] >= 4_998, "{:?}", many.last());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_time_is_saved_up_for_a_tenth_of_a_second_at_most() {
+        let mut pace = Pace::new(Some(100));
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        let start = Instant::now();
+        for _ in 0..10 {
+            pace.wait().await;
+            pace.count();
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        for _ in 0..100 {
+            pace.wait().await;
+            pace.count();
+        }
+        assert!(start.elapsed() >= Duration::from_millis(980), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test]
+    async fn what_is_accepted_has_a_seat_and_sends_without_delay() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let room = Arc::new(Semaphore::new(1));
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, seat) = accept(&listener, &room, &mut Pace::new(None)).await.unwrap();
+        assert!(socket.nodelay().unwrap());
+        let kept = seat.clone();
+        drop(seat);
+        assert_eq!(room.available_permits(), 0);
+        drop(kept);
+        assert_eq!(room.available_permits(), 1);
+    }
+}

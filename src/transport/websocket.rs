@@ -1,4 +1,5 @@
 use super::Duplex;
+use super::serve::Seat;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
@@ -17,6 +18,7 @@ use tracing::debug;
 pub(crate) struct UpgradeRequest {
     accept_key: String,
     on_upgrade: OnUpgrade,
+    seat: Option<Seat>,
 }
 
 impl UpgradeRequest {
@@ -36,7 +38,13 @@ impl UpgradeRequest {
     pub(crate) fn take(request: &mut Request) -> Option<Self> {
         let accept_key = derive_accept_key(request.headers().get(header::SEC_WEBSOCKET_KEY)?.as_bytes());
         let on_upgrade = request.extensions_mut().remove::<OnUpgrade>()?;
-        Some(Self { accept_key, on_upgrade })
+        let seat = request.extensions_mut().remove::<Seat>();
+        Some(Self { accept_key, on_upgrade, seat })
+    }
+
+    /// Takes the place in the accept loop's count that came with the request.
+    pub(super) fn take_seat(&mut self) -> Option<Seat> {
+        self.seat.take()
     }
 }
 
@@ -95,4 +103,35 @@ fn lists(headers: &HeaderMap, name: HeaderName, wanted: &str) -> bool {
 /// Sixteen bytes in base64: that much is asked for, and nothing is done with it but hashing.
 fn is_key(key: &HeaderValue) -> bool {
     key.len() == 24 && key.as_bytes().ends_with(b"==")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::Router;
+    use axum::routing::any;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+
+    #[tokio::test]
+    async fn a_socket_that_was_taken_back_is_set_up_whatever_server_it_was_under() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (sender, mut opened) = mpsc::channel(1);
+        let router: Router = Router::new().fallback(any(async move |mut request: Request| {
+            assert!(UpgradeRequest::is_valid(&request));
+            let request = UpgradeRequest::take(&mut request).unwrap();
+            upgrade(request, Some(50_000), move |duplex, early| sender.try_send((duplex, early)).unwrap())
+        }));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\
+            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\nearly";
+        client.write_all(request).await.unwrap();
+        let (Duplex::Tcp(socket), early) = opened.recv().await.unwrap() else { panic!("axum gives a TCP stream") };
+        assert_eq!(&*early, b"early");
+        assert!(socket.nodelay().unwrap());
+        // Linux doubles what is asked for
+        assert!((50_000..=100_000).contains(&SockRef::from(&socket).send_buffer_size().unwrap()));
+    }
 }

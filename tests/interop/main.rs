@@ -26,7 +26,7 @@ use server::Server;
 use suite::Suite;
 
 /// The transports that the suites go over.
-const TRANSPORTS: &[&str] = &["WebSockets"];
+const TRANSPORTS: &[&str] = &["WebSockets", "ServerSentEvents", "LongPolling"];
 
 /// Cases that are left out for now, by a part of their name.
 const WITHOUT: &[&str] = &["stateful reconnect"];

@@ -6,5 +6,8 @@ mod client_results;
 mod errors;
 mod filters;
 mod life_cycle;
+mod peer;
+mod serve;
 mod streams;
+mod transport;
 mod uploads;

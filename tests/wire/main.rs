@@ -12,6 +12,8 @@ mod auth;
 mod bad_input;
 mod differential;
 mod field_cases;
+mod http_in_process;
+mod http_sequences;
 mod http_transports;
 mod hub_behaviour;
 mod scripts;
