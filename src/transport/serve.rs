@@ -167,9 +167,13 @@ struct Connection {
 
 impl Connection {
     async fn run(self, socket: TcpStream, watcher: hyper_util::server::graceful::Watcher) {
-        // hyper allocates when it is polled: a connection that says nothing costs a task and a timer, and not for long
+        // hyper allocates when it is polled: a connection that says nothing costs a task and a timer, and not for long. Peeked, since tokio
+        // takes a socket that it has just accepted for readable
+        let mut first_request = pin!(sleep(self.header_timeout));
+        let mut first = [0];
         tokio::select! {
-            first = timeout(self.header_timeout, socket.readable()) => if first.is_err() { return },
+            first = socket.peek(&mut first) => if !matches!(first, Ok(1..)) { return },
+            () = &mut first_request => return,
             () = self.stopping.cancelled() => return,
         }
         let begun = Arc::new(AtomicBool::new(false));
@@ -177,7 +181,6 @@ impl Connection {
         let served = self.http.serve_connection_with_upgrades(TokioIo::new(socket), service);
         let mut served = pin!(watcher.watch(served.into_owned()));
         // hyper's header timeout starts when the protocol is known: the first bytes, which tell, could be dripped for ever
-        let first_request = sleep(self.header_timeout);
         let outcome = tokio::select! {
             outcome = &mut served => outcome,
             () = first_request => {
