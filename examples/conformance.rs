@@ -5,17 +5,16 @@
 //! cargo run --release --example conformance -- --urls http://127.0.0.1:5200
 //! ```
 //! `--detailed true`: detailed errors. `--parallel N`: invocations at a time a connection, default 2. `--workers N`: threads, default 2.
+//! Of `/conformance-auth`, `--secret TEXT`: what tokens are signed with. `--refresh true`: credentials can be renewed. `--close-expired true`:
+//! connections end with their credential. `--origin ORIGIN`: pages of no other may open a WebSocket. `--log FILTER` in place of `RUST_LOG`.
 
 use axum::Router;
-use axum::extract::{FromRef, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::extract::{FromRef, Query, State};
+use axum::routing::{get, post};
 use futures_util::{Stream, StreamExt, TryStreamExt, future, stream};
 use hubwire::{
-    Binary, Caller, Cancellation, ClientMethod, Clients, CloseReason, Groups, Hub, HubBuilder, HubError, HubOptions,
-    HubResult, Items, UploadStream, Value,
+    AuthenticationRefresh, Binary, Caller, Cancellation, ClientMethod, Clients, CloseReason, Cors, Groups, Hub,
+    HubBuilder, HubError, HubOptions, HubResult, Items, JwtBearer, Origins, Policy, UploadStream, Value,
 };
 use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -23,9 +22,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -37,26 +37,39 @@ const BROADCAST: ClientMethod<(Value,)> = ClientMethod::new("broadcast");
 const GROUP: ClientMethod<(Value,)> = ClientMethod::new("group");
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .with_writer(std::io::stderr)
-        .init();
     let flags = Flags::parse(std::env::args().skip(1))?;
+    let filter = match &flags.log {
+        Some(filter) => EnvFilter::new(filter),
+        None => EnvFilter::from_default_env(),
+    };
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(flags.workers).enable_all().build()?;
     runtime.block_on(run(flags))
 }
 
 async fn run(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
     let app = App::default();
-    let options =
-        HubOptions::default().with_max_parallel_invocations(flags.parallel).with_detailed_errors(flags.detailed);
+    let options = HubOptions::default()
+        .with_max_parallel_invocations(flags.parallel)
+        .with_detailed_errors(flags.detailed)
+        .with_stateful_reconnect(true);
     let mut small = options.clone();
     small.connection.maximum_receive_message_size = Some(4 * 1024);
     small.connection.handshake_timeout = Duration::from_secs(2);
     small.connection.keep_alive_interval = Duration::from_secs(1);
     small.connection.client_timeout = Duration::from_secs(3);
+    let mut guarded = options.clone();
+    if let Some(origin) = flags.origin {
+        guarded.transport.allowed_origins = Origins::List(vec![origin]);
+    }
+    guarded.connection.close_on_authentication_expiration = flags.close_expired;
+    guarded.transport.authentication_refresh = flags.refresh.then(|| {
+        AuthenticationRefresh::default().with_check(|request| async move { !request.renewed.has_role("refused") })
+    });
+    small.transport.post_timeout = Duration::from_secs(2);
     let hubs = [
         ("/conformance", conformance(app.clone()).options(options.clone()).build()),
+        ("/conformance-auth", guarded_conformance(app.clone()).options(guarded).build()),
         ("/conformance-small", conformance(app.clone()).options(small).build()),
         ("/load", load().options(options).build()),
     ];
@@ -69,7 +82,12 @@ async fn run(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
     for (path, hub) in &hubs {
         router = router.merge(hub.routes(path));
     }
-    let router = router.layer(middleware::from_fn(any_origin));
+    let bearer = JwtBearer::builder().secret(&flags.secret).build()?;
+    let secret = flags.secret;
+    let router = router
+        .route("/token", get(move |Query(query): Query<TokenQuery>| async move { token(&secret, &query) }))
+        .layer(bearer)
+        .layer(Cors::any_origin());
 
     let listener = TcpListener::bind(&flags.address).await?;
     println!("listening on http://{}", listener.local_addr()?);
@@ -85,6 +103,17 @@ async fn run(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
 fn conformance(app: App) -> HubBuilder<App> {
     let hub = Hub::with_state(app).on_connected(connected).on_disconnected(disconnected);
     streams(sends(calls(hub)))
+}
+
+/// With two things that the reference's lacks: a method for one role, and word of a refresh.
+fn guarded_conformance(app: App) -> HubBuilder<App> {
+    conformance(app)
+        .authorize(Policy::authenticated())
+        .method("AdminOnly", |caller: Caller| async move { Ok(caller.user_id().map(str::to_owned)) })
+        .authorize_method("AdminOnly", Policy::role("admin"))
+        .on_authentication_refreshed(|caller: Caller, clients: Clients| async move {
+            clients.caller().send("refreshed", (caller.identity().has_role("admin"),)).await
+        })
 }
 
 /// The four methods of the load generator.
@@ -242,11 +271,20 @@ async fn who_am_i(caller: Caller) -> HubResult<Who> {
     Ok(Who {
         connection_id: caller.id().to_owned(),
         user_id: caller.user_id().map(Into::into),
-        claims: caller.identity().claims().map(|(kind, value)| (kind.into(), value.into())).collect(),
+        claims: caller.identity().claims().map(|(kind, value)| (long_name(kind).into(), value.into())).collect(),
         transport: caller.transport().name(),
         protocol: caller.protocol().name(),
         query: caller.query().map(|(name, value)| (name.into(), value.into())).collect(),
     })
+}
+
+/// As .NET names the claims of a token.
+fn long_name(kind: &str) -> &str {
+    match kind {
+        "sub" => "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier",
+        "role" => "http://schemas.microsoft.com/ws/2008/06/identity/claims/role",
+        other => other,
+    }
 }
 
 #[derive(Default)]
@@ -379,27 +417,23 @@ async fn pause(ms: i32) {
     }
 }
 
-/// Pages of every origin may come, with credentials. A preflight carries none, so it is answered before anything asks for them.
-async fn any_origin(request: Request, next: Next) -> Response {
-    let Some(origin) = request.headers().get(header::ORIGIN).cloned() else { return next.run(request).await };
-    let asked = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
-    let is_preflight =
-        request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    let mut response = if is_preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
-    let headers = response.headers_mut();
-    allow(headers, header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    allow(headers, header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-    if is_preflight {
-        allow(headers, header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE"));
-        if let Some(asked) = asked {
-            allow(headers, header::ACCESS_CONTROL_ALLOW_HEADERS, asked);
-        }
-    }
-    response
+/// What the token endpoint makes a token of.
+#[derive(Deserialize)]
+struct TokenQuery {
+    user: String,
+    role: Option<String>,
+    /// How long it is good for. Ours only, as the flag `--secret`: for the tests.
+    seconds: Option<i64>,
 }
 
-fn allow(headers: &mut HeaderMap, name: header::HeaderName, value: HeaderValue) {
-    headers.insert(name, value);
+fn token(secret: &str, query: &TokenQuery) -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as i64;
+    let mut claims = serde_json::json!({ "sub": query.user, "exp": now + query.seconds.unwrap_or(3600) });
+    if let Some(role) = &query.role {
+        claims["role"] = role.as_str().into();
+    }
+    let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).expect("a secret signs anything")
 }
 
 struct Flags {
@@ -407,11 +441,26 @@ struct Flags {
     detailed: bool,
     parallel: usize,
     workers: usize,
+    secret: String,
+    refresh: bool,
+    close_expired: bool,
+    origin: Option<String>,
+    log: Option<String>,
 }
 
 impl Flags {
     fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, Box<dyn std::error::Error>> {
-        let mut flags = Self { address: "127.0.0.1:5200".into(), detailed: false, parallel: 2, workers: 2 };
+        let mut flags = Self {
+            address: "127.0.0.1:5200".into(),
+            detailed: false,
+            parallel: 2,
+            workers: 2,
+            secret: "conformance: everybody knows this secret".into(),
+            refresh: false,
+            close_expired: false,
+            origin: None,
+            log: None,
+        };
         while let Some(flag) = arguments.next() {
             let value = arguments.next().ok_or_else(|| format!("{flag} needs a value"))?;
             match &*flag {
@@ -422,6 +471,11 @@ impl Flags {
                 "--detailed" => flags.detailed = value.parse()?,
                 "--parallel" => flags.parallel = value.parse()?,
                 "--workers" => flags.workers = value.parse()?,
+                "--secret" => flags.secret = value,
+                "--refresh" => flags.refresh = value.parse()?,
+                "--origin" => flags.origin = Some(value),
+                "--log" => flags.log = Some(value),
+                "--close-expired" => flags.close_expired = value.parse()?,
                 _ => return Err(format!("{flag} is not known").into()),
             }
         }

@@ -49,6 +49,14 @@
 //! also asks who is there and ends connections. A message is encoded once for each encoding in use, and nothing waits for a receiver: what
 //! happens to one that does not keep up is a matter of [`SlowReceiver`]. [`Client::invoke`] calls a client method and gives its result.
 //!
+//! # Who may do what
+//!
+//! A layer of the router says who a request comes from, by an [`Identity`] in its extensions: `JwtBearer` of the feature `auth` for bearer
+//! tokens, or one of your own for cookies or anything else. [`HubBuilder::authorize`] says who may use a hub, [`HubBuilder::authorize_method`]
+//! who may call a method, [`Permissions`] who may do what with which group. [`Cors`] lets pages of other origins in,
+//! [`TransportOptions::allowed_origins`] keeps them from opening WebSockets. A credential that expires ends its connection if
+//! [`ConnectionOptions::close_on_authentication_expiration`] says so, and can be renewed before: [`AuthenticationRefresh`].
+//!
 //! # Order
 //!
 //! Calls of one connection run one at a time, in order, unless [`HubOptions::max_parallel_invocations`] says more; streaming calls run beside
@@ -63,8 +71,12 @@
 //!
 //! | feature | what it adds |
 //! | --- | --- |
+//! | `auth` | `JwtBearer`: who a request comes from, by a signed token |
+//! | `jwks-url` | its keys from a URL |
 //! | `testing` | the module `testing`: what only tests have a use for |
 
+#[cfg(feature = "auth")]
+mod auth;
 mod backplane;
 mod connection;
 mod hub;
@@ -75,12 +87,17 @@ mod protocol;
 pub mod testing;
 mod transport;
 
+#[cfg(feature = "auth")]
+pub use auth::{BearerError, BearerService, JwtBearer, JwtBearerBuilder};
 pub use connection::{CloseReason, ConnectionOptions, SlowReceiver};
 pub use hub::{
     Answers, Argument, Arguments, Bind, Call, Callable, Caller, Cancellation, Cancelled, Client, ClientCall,
     ClientMethod, Clients, Connection, Extracted, Filter, Fits, FromConnection, FromInvocation, Groups, Hub,
     HubBuilder, HubContext, HubError, HubOptions, HubResult, Inbox, Invocation, Items, Next, Outcome, Pending,
-    Receivers, Target, UploadStream, Uploaded,
+    Permissions, Receivers, Target, UploadStream, Uploaded,
 };
 pub use protocol::{Binary, Protocol, Value, ValueError};
-pub use transport::{Identity, Serve, ServeOptions, Transport, TransportOptions, serve};
+pub use transport::{
+    AuthenticationRefresh, Cors, CorsFuture, CorsService, Identity, Origins, Policy, RefreshRequest, Serve,
+    ServeOptions, Transport, TransportOptions, serve,
+};

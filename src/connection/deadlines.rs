@@ -9,16 +9,23 @@ use std::time::Duration;
 ///   Handshaking --accepted--> Open --end--> Closing
 ///   `since`: of opening       of the last ping  of the end
 /// ```
+///
+/// A client that polls is neither pinged nor expected to ping: what counts there is that it comes back.
 #[derive(Debug)]
 pub(super) struct Deadlines {
     stage: AtomicU8,
     since: AtomicU32,
-    /// When the client's last message came.
+    /// When the client's last message came; in `Closing`, how long that may take.
     seen: AtomicU32,
     /// A client that never pings is never timed out: some libraries do not (the reference does the same).
     client_pings: AtomicBool,
     /// When the socket became full, or 0.
     blocked: AtomicU32,
+    /// Since when a client that polls has had no poll here, or 0.
+    absent: AtomicU32,
+    polled: bool,
+    /// The client waits for an acknowledgement of what it sent.
+    owes_acknowledgement: AtomicBool,
 }
 
 /// What has to be done now.
@@ -27,18 +34,25 @@ pub(super) enum Due {
     HandshakeTimeout,
     Ping,
     ClientTimeout,
+    /// The client has not polled, or resumed, for too long.
+    DisconnectTimeout,
+    /// Once a second, if something has come.
+    Acknowledgement,
     SendTimeout,
     CloseTimeout,
 }
 
 impl Deadlines {
-    pub(super) fn new(now: Millis) -> Self {
+    pub(super) fn new(now: Millis, polled: bool) -> Self {
         Self {
             stage: AtomicU8::new(HANDSHAKING),
             since: AtomicU32::new(now),
             seen: AtomicU32::new(now),
             client_pings: AtomicBool::new(false),
             blocked: AtomicU32::new(0),
+            absent: AtomicU32::new(if polled { now.max(1) } else { 0 }),
+            polled,
+            owes_acknowledgement: AtomicBool::new(false),
         }
     }
 
@@ -51,8 +65,9 @@ impl Deadlines {
         self.stage.store(OPEN, Relaxed);
     }
 
-    pub(super) fn closing(&self, now: Millis) {
+    pub(super) fn closing(&self, now: Millis, patience: Duration) {
         self.since.store(now, Relaxed);
+        self.seen.store(millis(patience), Relaxed);
         self.stage.store(CLOSING, Relaxed);
     }
 
@@ -72,27 +87,49 @@ impl Deadlines {
         self.blocked.store(since.map_or(0, |now| now.max(1)), Relaxed);
     }
 
+    pub(super) fn absent(&self, since: Option<Millis>) {
+        self.absent.store(since.map_or(0, |now| now.max(1)), Relaxed);
+    }
+
+    pub(super) fn owe_acknowledgement(&self) {
+        self.owes_acknowledgement.store(true, Relaxed);
+    }
+
+    pub(super) fn take_acknowledgement(&self) -> bool {
+        self.owes_acknowledgement.swap(false, Relaxed)
+    }
+
     pub(super) fn is_due(&self, now: Millis, options: &ConnectionOptions) -> bool {
         self.due(now, options).is_some()
     }
 
     /// The most pressing thing that is due.
     pub(super) fn due(&self, now: Millis, options: &ConnectionOptions) -> Option<Due> {
-        let since = now.wrapping_sub(self.since.load(Relaxed));
-        match self.stage.load(Relaxed) {
-            HANDSHAKING => (since >= millis(options.handshake_timeout)).then_some(Due::HandshakeTimeout),
-            CLOSING => (since >= millis(options.close_timeout)).then_some(Due::CloseTimeout),
-            _ => {
-                let blocked = self.blocked.load(Relaxed);
-                let silent = now.wrapping_sub(self.seen.load(Relaxed));
-                if blocked != 0 && now.wrapping_sub(blocked) >= millis(options.send_timeout) {
-                    Some(Due::SendTimeout)
-                } else if self.client_pings.load(Relaxed) && silent >= millis(options.client_timeout) {
-                    Some(Due::ClientTimeout)
-                } else {
-                    (since > millis(options.keep_alive_interval)).then_some(Due::Ping)
-                }
-            }
+        let passed = |since: &AtomicU32| now.wrapping_sub(since.load(Relaxed));
+        let over = |since: &AtomicU32, limit| since.load(Relaxed) != 0 && passed(since) >= millis(limit);
+        let stage = self.stage.load(Relaxed);
+        if stage == CLOSING {
+            return (passed(&self.since) >= self.seen.load(Relaxed)).then_some(Due::CloseTimeout);
+        }
+        if over(&self.absent, options.disconnect_timeout) {
+            return Some(Due::DisconnectTimeout);
+        }
+        if stage == HANDSHAKING {
+            return (passed(&self.since) >= millis(options.handshake_timeout)).then_some(Due::HandshakeTimeout);
+        }
+        if self.absent.load(Relaxed) != 0 && !self.polled {
+            // without a socket there is nothing to say, and nothing to hear
+            return None;
+        }
+        if over(&self.blocked, options.send_timeout) {
+            Some(Due::SendTimeout)
+        } else if self.polled {
+            None
+        } else if self.client_pings.load(Relaxed) && passed(&self.seen) >= millis(options.client_timeout) {
+            Some(Due::ClientTimeout)
+        } else {
+            let ping = (passed(&self.since) > millis(options.keep_alive_interval)).then_some(Due::Ping);
+            ping.or(self.owes_acknowledgement.load(Relaxed).then_some(Due::Acknowledgement))
         }
     }
 }
@@ -116,7 +153,7 @@ mod tests {
     #[test]
     fn each_stage_has_its_own_deadline() {
         let options = ConnectionOptions::default();
-        let d = Deadlines::new(1_000);
+        let d = Deadlines::new(1_000, false);
         assert_eq!(d.due(15_999, &options), None);
         assert_eq!(d.due(16_000, &options), Some(Due::HandshakeTimeout));
         d.opened(2_000, &options, 0);
@@ -130,15 +167,37 @@ mod tests {
         d.pinged(32_000);
         d.blocked(Some(32_000));
         assert_eq!(d.due(42_000, &options), Some(Due::SendTimeout));
-        d.closing(42_000);
+        d.closing(42_000, options.close_timeout);
         assert_eq!(d.due(46_999, &options), None);
         assert_eq!(d.due(47_000, &options), Some(Due::CloseTimeout));
     }
 
     #[test]
+    fn a_client_that_polls_has_to_come_back_and_nothing_else() {
+        let options = ConnectionOptions::default();
+        let d = Deadlines::new(1_000, true);
+        assert_eq!(
+            d.due(16_000, &options),
+            Some(Due::DisconnectTimeout),
+            "it negotiated, polled once, and was not seen again"
+        );
+        d.absent(None);
+        assert_eq!(d.due(16_000, &options), Some(Due::HandshakeTimeout));
+        d.opened(2_000, &options, 0);
+        d.client_pinged();
+        assert_eq!(d.due(1_000_000, &options), None, "a poll may wait for as long as it likes");
+        d.absent(Some(1_000_000));
+        assert_eq!(d.due(1_014_999, &options), None);
+        assert_eq!(d.due(1_015_000, &options), Some(Due::DisconnectTimeout));
+        d.closing(1_015_000, options.disconnect_timeout);
+        assert_eq!(d.due(1_029_999, &options), None, "what is left may be fetched");
+        assert_eq!(d.due(1_030_000, &options), Some(Due::CloseTimeout));
+    }
+
+    #[test]
     fn the_clock_may_wrap() {
         let options = ConnectionOptions::default();
-        let d = Deadlines::new(u32::MAX - 10);
+        let d = Deadlines::new(u32::MAX - 10, false);
         assert_eq!(d.due(20, &options), None);
         assert_eq!(d.due(15_000, &options), Some(Due::HandshakeTimeout));
     }

@@ -3,9 +3,10 @@ use super::lent::Lent;
 use super::link::{DUE, RESUME};
 use super::outbound::Batch;
 use super::receive::MESSAGES_IN_A_TURN;
+use super::resumption::Arrived;
 use super::session::{Session, Stop};
 use super::{CloseReason, Link, Receive, Tenant, Turn};
-use crate::protocol::hub::{Frame, HandshakeError, Protocol};
+use crate::protocol::hub::Frame;
 use crate::protocol::websocket::{self, FrameReader, Piece};
 use crate::transport::{Registration, Stream};
 use socket2::SockRef;
@@ -19,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tracing::debug;
 
-/// The task of one connection over a WebSocket: a dull loop around [`FrameReader`], [`Machine`] and the tenant's receiver.
+/// The task of one connection over a WebSocket: a dull loop around [`FrameReader`] and [`Session`].
 ///
 /// One future, written by hand. It holds no buffer between messages: reads go through one that its worker thread lends. What it was not
 /// woken for it does not touch, so a wake for output makes no read call.
@@ -77,6 +78,9 @@ impl<T: Tenant> Driver<T> {
         if let Some(reason) = self.link.close_reason() {
             return Err(reason.clone().into());
         }
+        if let Some(arrived) = self.link.resumption.as_ref().and_then(|resumption| resumption.take_arrived()) {
+            self.plug_in(arrived);
+        }
         let direct = self.link.take_turn();
         let link = self.link.clone();
         let mut turn = Turn { link: &link, cx, replies: &mut lent.replies, direct, left: MESSAGES_IN_A_TURN };
@@ -105,17 +109,17 @@ impl<T: Tenant> Driver<T> {
         self.session.use_kept(turn)?;
         for _ in 0..READS_IN_A_TURN {
             if self.session.pauses(turn) {
-                return self.due(signals);
+                return self.session.due(&self.link, signals);
             }
             match self.poll_read(turn.cx, buffer) {
-                Poll::Pending => return self.due(signals),
+                Poll::Pending => return self.session.due(&self.link, signals),
                 Poll::Ready(Ok(n)) if n > 0 => self.take_in(turn, &mut buffer[..n])?,
                 Poll::Ready(_) => return Err(CloseReason::TransportLost.into()),
             }
         }
         // there may be more, but others wait for this thread
         turn.cx.waker().wake_by_ref();
-        self.due(signals)
+        self.session.due(&self.link, signals)
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
@@ -126,7 +130,8 @@ impl<T: Tenant> Driver<T> {
                 Poll::Ready(Ok(buffer.filled().len()))
             }
             (None, Some(socket)) => poll_read_socket(socket, cx, buffer),
-            (None, None) => Poll::Ready(Ok(0)),
+            // it waits to be resumed
+            (None, None) => Poll::Pending,
         }
     }
 
@@ -152,33 +157,15 @@ impl<T: Tenant> Driver<T> {
         Ok(())
     }
 
-    /// Asks the deadlines, once what the client sent has been read.
-    fn due(&mut self, signals: u8) -> Result<(), Stop> {
-        if signals & DUE == 0 {
-            return Ok(());
-        }
-        let link = &self.link;
-        let now = link.shared.sweep.now();
-        match link.deadlines.due(now, link.options()) {
-            Some(Due::Ping) => {
-                link.control(Frame::ping(link.protocol()));
-                link.deadlines.pinged(now);
-                Ok(())
-            }
-            Some(Due::HandshakeTimeout) => Err(Stop::Refused(HandshakeError::Canceled)),
-            // a client whose messages wait for us is not silent
-            Some(Due::ClientTimeout) if self.session.is_held_up(link) || self.session.holds() => Ok(()),
-            Some(Due::ClientTimeout) => Err(CloseReason::ClientTimeout.into()),
-            Some(Due::SendTimeout) => Err(CloseReason::SlowReceiver.into()),
-            Some(Due::CloseTimeout) | None => Ok(()),
-        }
-    }
-
     /// Goes on writing where only this task may: on a boxed stream, and on a socket that was full.
     fn write(&mut self, cx: &mut Context<'_>, batch: &mut Batch) {
         if let Some(stream) = &mut self.boxed {
             if poll_write_stream(stream, &self.link, cx, batch).is_err() {
-                self.link.close(CloseReason::TransportLost);
+                if self.survives() {
+                    self.unplug();
+                } else {
+                    self.link.close(CloseReason::TransportLost);
+                }
             }
         } else if let Some(socket) = &self.link.socket {
             while self.link.is_blocked() {
@@ -193,53 +180,50 @@ impl<T: Tenant> Driver<T> {
         }
     }
 
+    /// The connection can lose its socket and go on with another.
+    fn survives(&self) -> bool {
+        self.boxed.is_some() && self.goodbye.is_none() && self.link.is_armed() && !self.link.is_closed()
+    }
+
+    /// The socket is lost: the connection waits for its client to come back, within the disconnect timeout.
+    fn unplug(&mut self) {
+        self.boxed = None;
+        self.reader = FrameReader::default();
+        self.session.unplug(&self.link);
+        self.link.unplug();
+        self.link.shared.waiting.add(&self.link);
+        debug!(connection = %self.link.id(), "connection waits to be resumed");
+    }
+
+    /// The client is back. Whatever socket it had before is dropped, even if it is thought alive.
+    fn plug_in(&mut self, arrived: Arrived) {
+        if self.boxed.is_some() {
+            self.session.unplug(&self.link);
+        }
+        self.reader = FrameReader::default();
+        self.boxed = Some(arrived.stream);
+        self.early = arrived.early;
+        self.link.shared.waiting.remove(&self.link);
+        self.link.replay();
+        debug!(connection = %self.link.id(), "connection is resumed");
+    }
+
     /// The connection ends: nobody reaches it any more, and it says what there is to say.
     fn begin_goodbye(&mut self, stop: Stop) {
-        let link = &self.link;
+        let reason = self.session.end(&self.link, &stop);
         let mut goodbye = Goodbye { heard: self.heard, deaf: false, said: false, patience: PATIENCE };
-        let reason = match &stop {
-            Stop::Reason(reason) => reason.clone(),
-            Stop::CloseFrame => CloseReason::ClientClosed(None),
-            Stop::Refused(HandshakeError::Canceled) if !self.session.is_open() => CloseReason::HandshakeTimeout,
-            Stop::Refused(e) => CloseReason::HandshakeRefused(e.to_string().into()),
-        };
-        link.close(reason.clone());
-        link.deadlines.closing(link.shared.sweep.now());
-        let keep_queued = match &stop {
-            Stop::Refused(_) => true,
-            Stop::CloseFrame => false,
-            Stop::Reason(
-                CloseReason::TransportLost | CloseReason::TransportViolated(_) | CloseReason::SlowReceiver,
-            ) => false,
-            Stop::Reason(_) => true,
-        };
-        link.finish(keep_queued);
-        let detailed = link.options().detailed_errors;
         match stop {
-            Stop::Reason(CloseReason::TransportLost) => goodbye.said = true,
+            Stop::Reason(CloseReason::TransportLost) => (goodbye.said, goodbye.heard) = (true, true),
             Stop::CloseFrame => goodbye.heard = true,
             Stop::Reason(CloseReason::TransportViolated(_)) => goodbye.deaf = true,
-            Stop::Reason(ref reason) if reason.says_goodbye() && self.session.is_open() => {
-                link.control(Frame::close(
-                    link.protocol(),
-                    reason.error(detailed).as_deref(),
-                    reason.allows_reconnect(),
-                ));
-            }
-            Stop::Reason(_) => {}
-            Stop::Refused(e) => link.control(Frame::handshake_response(Protocol::Json, Some(&e.text(detailed)))),
+            Stop::Reason(_) | Stop::Refused(_) => {}
         }
-        if goodbye.said {
-            goodbye.heard = true;
-        } else {
-            link.control(websocket_frame(websocket::CLOSE, &reason.websocket_code().to_be_bytes()));
+        if self.boxed.is_none() && self.link.socket.is_none() {
+            // there is nobody to say it to
+            (goodbye.said, goodbye.heard) = (true, true);
         }
-        if reason == CloseReason::SlowReceiver {
-            link.shared.metrics.slow_receivers.add(1);
-        }
-        debug!(connection = %link.id(), %reason, "connection closes");
-        if let Some(mut receiver) = self.session.receiver.take() {
-            receiver.closed(link, &reason);
+        if !goodbye.said {
+            self.link.control(websocket_frame(websocket::CLOSE, &reason.websocket_code().to_be_bytes()));
         }
         self.goodbye = Some(goodbye);
     }
@@ -302,7 +286,10 @@ impl<T: Tenant> Future for Driver<T> {
         if me.goodbye.is_none()
             && let Err(stop) = me.run(cx, &mut lent)
         {
-            me.begin_goodbye(stop);
+            match stop {
+                Stop::Reason(CloseReason::TransportLost) if me.survives() => me.unplug(),
+                stop => me.begin_goodbye(stop),
+            }
         }
         if me.goodbye.is_some() {
             outcome = me.finish(cx, &mut lent);
@@ -312,20 +299,14 @@ impl<T: Tenant> Future for Driver<T> {
     }
 }
 
-/// However the task ends, at its end or dropped with its runtime, nobody finds the connection any more.
 impl<T: Tenant> Drop for Driver<T> {
     fn drop(&mut self) {
-        self.link.close(CloseReason::Shutdown);
-        self.link.finish(false);
-        if let (Some(mut receiver), Some(reason)) = (self.session.receiver.take(), self.link.close_reason()) {
-            receiver.closed(&self.link, reason);
-        }
+        self.link.shared.waiting.remove(&self.link);
+        self.session.leave(&self.link);
         if let Some(socket) = &self.link.socket {
             // others may hold the link for a while; the client need not wait for them
             let _ = SockRef::from(socket).shutdown(Shutdown::Both);
         }
-        self.link.shared.sweep.remove(&self.link);
-        self.link.shared.metrics.connections.down();
     }
 }
 

@@ -1,8 +1,10 @@
 use super::driver::Driver;
+use super::http_driver::HttpDriver;
+use super::resumption::Waiting;
 use super::{CloseReason, ConnectionOptions, Link, Sweep, Tenant};
 use crate::observe::HubMetrics;
-use crate::transport::{Accept, Duplex, Opening};
-use std::sync::{Arc, Once};
+use crate::transport::{Accept, Duplex, Opening, Registration, Source, Stream};
+use std::sync::{Arc, Once, Weak};
 use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
@@ -18,6 +20,7 @@ pub(crate) struct Endpoint<T> {
 pub(crate) struct Shared {
     pub(super) options: Arc<ConnectionOptions>,
     pub(super) sweep: Arc<Sweep>,
+    pub(super) waiting: Waiting,
     pub(super) metrics: Arc<HubMetrics>,
     pub(super) tasks: TaskTracker,
 }
@@ -30,7 +33,8 @@ impl<T: Tenant> Endpoint<T> {
         metrics: Arc<HubMetrics>,
         tasks: TaskTracker,
     ) -> Self {
-        let shared = Shared { options: Arc::new(options), sweep: Arc::default(), metrics, tasks };
+        let shared =
+            Shared { options: Arc::new(options), sweep: Arc::default(), waiting: Waiting::default(), metrics, tasks };
         Self { tenant, shared: Arc::new(shared), sweeping: Once::new() }
     }
 
@@ -67,25 +71,46 @@ impl<T: Tenant> Accept for Endpoint<T> {
     fn accept(&self, opening: Opening) {
         self.sweep();
         let metrics = &self.shared.metrics;
-        let (socket, boxed) = match opening.duplex {
+        let Opening { id, facts, duplex, early, registration } = opening;
+        let resumable = registration.as_ref().is_some_and(Registration::may_resume);
+        let (socket, boxed, http) = match duplex {
+            // its socket is replaced one day, so nobody but its own task may hold it
+            Duplex::Tcp(socket) if resumable => (None, Some(Box::new(socket) as Box<dyn Stream>), None),
             Duplex::Tcp(socket) => {
                 metrics.raw_sockets.add(1);
-                (Some(socket), None)
+                (Some(socket), None, None)
             }
             Duplex::Boxed(stream) => {
                 metrics.boxed_streams.add(1);
-                (None, Some(stream))
+                (None, Some(stream), None)
             }
+            Duplex::Http(channel) => (None, None, Some(channel)),
         };
-        let link = Link::new(opening.id, opening.facts, self.shared.clone(), socket);
+        let resumption = resumable.then(Box::default);
+        let link = Link::new(id, facts, self.shared.clone(), socket, http.clone(), resumption);
+        if let (true, Some(registration)) = (resumable, &registration) {
+            let resume: Weak<Link> = Arc::downgrade(&link);
+            registration.resumed_by(resume);
+        }
+        if let Some(registration) = &registration {
+            let standing: Weak<Link> = Arc::downgrade(&link);
+            registration.attach(standing);
+        }
         self.shared.sweep.add(&link);
         if self.shared.tasks.is_closed() {
             // its upgrade was granted before a drain began, and finished after that had looked here
             link.close(CloseReason::Shutdown);
         }
         metrics.connections.up();
-        let driver = Driver::new(link, self.tenant.clone(), boxed, opening.early, opening.registration);
-        self.shared.tasks.spawn(driver);
+        let tenant = self.tenant.clone();
+        match http {
+            None => drop(self.shared.tasks.spawn(Driver::new(link, tenant, boxed, early, registration))),
+            Some(channel) => {
+                let source: Weak<Link> = Arc::downgrade(&link);
+                channel.open(source as Weak<dyn Source>);
+                self.shared.tasks.spawn(HttpDriver::new(link, tenant, channel, registration));
+            }
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 use super::deadlines::Deadlines;
 use super::outbound::{Batch, Outbound, Pushed};
-use super::{CloseReason, ConnectionOptions, Shared};
+use super::resumption::Resumption;
+use super::{CloseReason, ConnectionOptions, Credential, Shared};
 use crate::protocol::hub::{Frame, Protocol};
-use crate::transport::{ConnectionId, Facts, Identity, Transport};
+use crate::transport::{ConnectionId, Facts, HttpChannel, Identity, Standing, Transport};
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard};
 use std::fmt;
@@ -21,32 +23,48 @@ pub(crate) struct Link {
     pub(super) shared: Arc<Shared>,
     /// The raw socket, which senders write to from where they stand. `None`: a stream that only the connection's own task may touch.
     pub(super) socket: Option<TcpStream>,
+    /// Where HTTP requests take what waits, if it is they who carry the connection.
+    pub(super) http: Option<Arc<HttpChannel>>,
     outbound: Mutex<Outbound>,
+    /// Only for a connection that may survive its socket.
+    pub(super) resumption: Option<Box<Resumption>>,
     /// The connection's task.
     pub(super) task: AtomicWaker,
     signals: AtomicU8,
     protocol: AtomicU8,
     pub(super) sweep_index: AtomicU32,
     pub(super) deadlines: Deadlines,
+    pub(crate) credential: Credential,
     reason: OnceLock<CloseReason>,
     ended: OnceLock<CancellationToken>,
     room: Notify,
 }
 
 impl Link {
-    pub(super) fn new(id: ConnectionId, facts: Facts, shared: Arc<Shared>, socket: Option<TcpStream>) -> Arc<Self> {
-        let deadlines = Deadlines::new(shared.sweep.now());
+    pub(super) fn new(
+        id: ConnectionId,
+        facts: Facts,
+        shared: Arc<Shared>,
+        socket: Option<TcpStream>,
+        http: Option<Arc<HttpChannel>>,
+        resumption: Option<Box<Resumption>>,
+    ) -> Arc<Self> {
+        let deadlines = Deadlines::new(shared.sweep.now(), facts.transport == Transport::LongPolling);
+        let credential = Credential::of(&facts.identity);
         Arc::new(Self {
             id,
             facts,
             shared,
             socket,
+            http,
             outbound: Mutex::default(),
+            resumption,
             task: AtomicWaker::new(),
             signals: AtomicU8::new(0),
             protocol: AtomicU8::new(Protocol::Json as u8),
             sweep_index: AtomicU32::new(0),
             deadlines,
+            credential,
             reason: OnceLock::new(),
             ended: OnceLock::new(),
             room: Notify::new(),
@@ -55,8 +73,8 @@ impl Link {
 
     /// A link that no transport belongs to: what is sent to it waits for [`take_queued`](Self::take_queued). For unit tests of hub functions.
     pub(crate) fn detached(identity: Identity) -> Arc<Self> {
-        let facts = Facts { identity, transport: Transport::WebSockets, query: Box::default() };
-        Self::new(ConnectionId::random(), facts, Arc::default(), None)
+        let facts = Facts { identity, transport: Transport::WebSockets, address: None, query: Box::default() };
+        Self::new(ConnectionId::random(), facts, Arc::default(), None, None, None)
     }
 
     /// Takes everything that waits.
@@ -133,13 +151,45 @@ impl Link {
 
     /// [`flush`](Self::flush) with a batch that the caller keeps for the next connection.
     pub(crate) fn flush_with(&self, batch: &mut Batch) {
-        let Some(socket) = &self.socket else { return self.task.wake() };
+        let Some(socket) = &self.socket else { return self.wake_writer() };
         let mut outbound = self.outbound.lock();
         if outbound.writing || outbound.blocked || outbound.is_empty() {
             return;
         }
         outbound.writing = true;
         self.write_out(socket, outbound, batch);
+    }
+
+    /// Whoever writes where senders cannot.
+    fn wake_writer(&self) {
+        match &self.http {
+            None => self.task.wake(),
+            Some(channel) if self.has_queued() => channel.wake_reader(),
+            Some(_) => {}
+        }
+    }
+
+    /// Takes whole messages for a request that reads: see [`Source::take`](crate::transport::Source::take).
+    pub(super) fn take_some(&self, most: usize) -> Bytes {
+        let mut outbound = self.outbound.lock();
+        let mut frames = outbound.take_some(most);
+        if frames.is_empty() {
+            return Bytes::new();
+        }
+        let roomy = outbound.reply_bytes() <= self.shared.options.reply_limit / 2;
+        drop(outbound);
+        if roomy {
+            self.room.notify_waiters();
+            if self.signals.load(Ordering::Relaxed) & WAITING != 0 {
+                self.task.wake();
+            }
+        }
+        if frames.len() == 1 {
+            return frames.pop().map(Frame::into_payload).unwrap_or_default();
+        }
+        let mut joined = Vec::with_capacity(frames.iter().map(|frame| frame.payload().len()).sum());
+        frames.iter().for_each(|frame| joined.extend_from_slice(frame.payload()));
+        joined.into()
     }
 
     /// The connection's own task takes the right to write for a turn, if nothing waits: what it replies may then leave before it is queued.
@@ -219,6 +269,43 @@ impl Link {
         if unfinished || (roomy && self.signals.load(Ordering::Relaxed) & WAITING != 0) {
             self.task.wake();
         }
+    }
+
+    /// Several replies may leave in one frame of [`Frame::of_websocket`]: not where each message is taken, or counted, by itself.
+    pub(crate) fn joins_replies(&self) -> bool {
+        self.facts.transport == Transport::WebSockets && self.resumption.is_none()
+    }
+
+    /// From here on what is sent is kept until the client acknowledges it.
+    pub(super) fn arm(&self) {
+        if let Some(resumption) = &self.resumption {
+            resumption.arm();
+            self.outbound.lock().keep_log(self.shared.options.stateful_reconnect_buffer);
+        }
+    }
+
+    pub(super) fn is_armed(&self) -> bool {
+        self.resumption.as_ref().is_some_and(|resumption| resumption.is_armed())
+    }
+
+    /// The client has everything up to this message.
+    pub(super) fn acknowledge(&self, number: i64) {
+        self.outbound.lock().acknowledge(number);
+        self.flush();
+    }
+
+    /// The socket is gone, with what was being written.
+    pub(super) fn unplug(&self) {
+        self.outbound.lock().unplug();
+        self.deadlines.blocked(None);
+        self.deadlines.absent(Some(self.shared.sweep.now()));
+    }
+
+    /// The client is back: tells it where we go on, and sends again what it may not have.
+    pub(super) fn replay(&self) {
+        let protocol = self.protocol();
+        self.outbound.lock().replay(|oldest| Frame::sequence(protocol, oldest));
+        self.deadlines.absent(None);
     }
 
     /// For the connection's own task: the socket was full and may be writable again.
@@ -343,6 +430,21 @@ impl Link {
     /// What the task was woken for, besides its socket.
     pub(super) fn take_signals(&self) -> u8 {
         if self.signals.load(Ordering::Relaxed) == 0 { 0 } else { self.signals.swap(0, Ordering::AcqRel) }
+    }
+}
+
+impl Standing for Link {
+    fn renew(&self, identity: Identity) {
+        self.credential.renew(identity);
+        self.resume();
+    }
+
+    fn expire(&self, at: Option<NonZeroU64>) {
+        self.credential.expire(at);
+    }
+
+    fn refuse(&self) {
+        self.close(CloseReason::Aborted);
     }
 }
 

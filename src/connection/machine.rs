@@ -18,8 +18,11 @@ pub(super) struct Machine {
 /// What the next bytes came to.
 #[derive(Debug)]
 pub(super) enum Step<'a> {
-    /// The handshake is accepted; its response is due.
-    Accepted(Protocol),
+    /// The handshake is accepted; its response is due. `resumes`: its version permits stateful reconnect.
+    Accepted {
+        protocol: Protocol,
+        resumes: bool,
+    },
     Message(Message<'a>),
 }
 
@@ -52,6 +55,11 @@ impl Machine {
         }
     }
 
+    /// What was not whole will not be finished.
+    pub(super) fn forget_part(&mut self) {
+        self.scanned = 0;
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.protocol.is_some()
     }
@@ -72,6 +80,9 @@ impl Machine {
         let request = HandshakeRequest::decode(&input[piece.body]).map_err(Refusal::Handshake)?;
         let protocol = request.accept(&options.protocols, text_only).map_err(Refusal::Handshake)?;
         self.protocol = Some(protocol);
-        Ok(Some((piece.used, Step::Accepted(protocol))))
+        Ok(Some((piece.used, Step::Accepted { protocol, resumes: request.version >= RESUMING_VERSION })))
     }
 }
+
+/// The first version of the protocols that permits stateful reconnect.
+const RESUMING_VERSION: i32 = 2;

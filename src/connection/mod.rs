@@ -1,19 +1,23 @@
 //! One client connection: handshake, keep-alive, timeouts, what waits on the way out, why it ended.
 
 mod close;
+mod credential;
 mod deadlines;
 mod driver;
 mod endpoint;
+mod http_driver;
 mod lent;
 mod link;
 mod machine;
 mod options;
 mod outbound;
 mod receive;
+mod resumption;
 mod session;
 mod sweep;
 
 pub use close::CloseReason;
+use credential::Credential;
 pub(crate) use endpoint::Endpoint;
 use endpoint::Shared;
 pub(crate) use link::Link;

@@ -39,8 +39,22 @@ pub struct ConnectionOptions {
     pub reply_limit: usize,
     /// How long one write may take. Default 10 s.
     pub send_timeout: Duration,
+    /// How long a client over long polling may have no poll at the server before it counts as gone; what is queued for it is kept as
+    /// long. Default 15 s.
+    pub disconnect_timeout: Duration,
     /// How long to wait for the client's half of a closing handshake. Default 5 s.
     pub close_timeout: Duration,
+    /// Ends a connection when the credential of its latest GET, or of a refresh since, expires: the client may connect again, with a new
+    /// one. Default off, as in the reference; looked at once a second.
+    pub close_on_authentication_expiration: bool,
+    /// Bytes of messages that are kept, for a client that may resume, until it acknowledges them; above it only pings, acknowledgements and
+    /// the end are sent. Default 100 000.
+    pub stateful_reconnect_buffer: usize,
+    /// Connections without a socket that are kept for their clients to resume; the oldest end when there are more. Each holds up to the
+    /// buffer above and [`outbound_limit`](Self::outbound_limit). Default 10,000.
+    pub max_resumable: usize,
+    /// The same, of one user, or of one address for clients without a user. Default 100.
+    pub max_resumable_per_owner: usize,
     /// The encodings that clients may ask for. Default both.
     pub protocols: Vec<Protocol>,
     /// Errors that were not meant for clients are told to them in full: for development. Default off.
@@ -59,7 +73,12 @@ impl Default for ConnectionOptions {
             slow_receiver: SlowReceiver::default(),
             reply_limit: 64 * 1024,
             send_timeout: Duration::from_secs(10),
+            disconnect_timeout: Duration::from_secs(15),
             close_timeout: Duration::from_secs(5),
+            close_on_authentication_expiration: false,
+            stateful_reconnect_buffer: 100_000,
+            max_resumable: 10_000,
+            max_resumable_per_owner: 100,
             protocols: Protocol::ALL.to_vec(),
             detailed_errors: false,
         }

@@ -1,5 +1,5 @@
 use super::SlowReceiver;
-use crate::protocol::hub::Frame;
+use crate::protocol::hub::{Frame, SentLog};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
@@ -13,6 +13,8 @@ pub(super) enum Class {
     Reply,
     /// Sends from others: bounded by a policy with a name.
     Push,
+    /// Sent once already, and again since the client is back.
+    Replay,
 }
 
 /// What waits for one connection, in order, in frames that its receivers share. Knows nothing of sockets.
@@ -27,12 +29,22 @@ pub(super) struct Outbound {
     in_flight: usize,
     push_bytes: usize,
     reply_bytes: usize,
+    /// What has left and was not acknowledged, for a connection that may be resumed.
+    log: Option<Box<Log>>,
     /// Somebody writes what is in flight.
     pub(super) writing: bool,
     /// The socket was full; only the connection's own task may go on, once it is writable.
     pub(super) blocked: bool,
     /// Nothing more is taken in.
     pub(super) finished: bool,
+    /// Something was [taken](Self::take_some) before.
+    greeted: bool,
+}
+
+#[derive(Debug)]
+struct Log {
+    sent: SentLog,
+    limit: usize,
 }
 
 #[derive(Debug)]
@@ -117,18 +129,31 @@ impl Outbound {
     /// [`wrote`](Self::wrote) says how much has left; a single slice is cheaper to write than many, by more than the copy costs.
     pub(super) fn gather(&mut self, batch: &mut Batch) {
         batch.clear();
+        self.let_control_pass();
+        let mut room = self.log.as_ref().map(|log| (log.sent.bytes(), log.limit));
+        let mut may_leave = |entry: &Entry, size: usize| match &mut room {
+            Some((kept, limit)) if matches!(entry.class, Class::Push | Class::Reply) => {
+                let fits = *kept <= *limit;
+                *kept += size;
+                fits
+            }
+            _ => true,
+        };
         let Some(first) = &self.first else { return };
         let size = first.frame.websocket().len() - self.sent;
+        // what has left in part has to go on
+        if !may_leave(first, size) && self.sent == 0 {
+            return;
+        }
+        self.in_flight = 1;
         if self.rest.is_empty() || size >= ENOUGH_BYTES {
             batch.single = first.frame.websocket().slice(self.sent..);
-            self.in_flight = 1;
             return;
         }
         batch.joined.extend_from_slice(&first.frame.websocket()[self.sent..]);
-        self.in_flight = 1;
         for entry in &self.rest {
             let frame = entry.frame.websocket();
-            if batch.joined.len() + frame.len() > ENOUGH_BYTES {
+            if batch.joined.len() + frame.len() > ENOUGH_BYTES || !may_leave(entry, frame.len()) {
                 break;
             }
             batch.joined.extend_from_slice(frame);
@@ -148,20 +173,86 @@ impl Outbound {
             }
             written -= left;
             self.uncharge(self.class_of_first(), left);
-            self.pop();
+            if let Some(entry) = self.pop()
+                && let Some(log) = &mut self.log
+                && matches!(entry.class, Class::Push | Class::Reply)
+            {
+                log.sent.sent(entry.frame);
+            }
             if written == 0 {
                 return;
             }
         }
     }
 
+    /// From here on what leaves is kept until it is acknowledged. While more than `limit` bytes are kept, only control messages leave.
+    pub(super) fn keep_log(&mut self, limit: usize) {
+        self.log = Some(Box::new(Log { sent: SentLog::default(), limit }));
+    }
+
+    /// The client has everything up to this message.
+    pub(super) fn acknowledge(&mut self, number: i64) {
+        if let Some(log) = &mut self.log {
+            log.sent.acknowledge(number);
+        }
+    }
+
+    /// The socket is gone: what was being written has not left.
+    pub(super) fn unplug(&mut self) {
+        self.in_flight = 0;
+        let unsent = std::mem::take(&mut self.sent);
+        self.charge(self.class_of_first(), unsent);
+        self.blocked = false;
+    }
+
+    /// The client is back: `sequence` makes the message that tells it the number of what comes first, which is everything that it has not
+    /// acknowledged, and then what has been queued meanwhile. What was said to the old socket about itself is forgotten.
+    pub(super) fn replay(&mut self, sequence: impl FnOnce(i64) -> Frame) {
+        self.unplug();
+        let Some(log) = &self.log else { return };
+        let waiting = self.first.take().into_iter().chain(std::mem::take(&mut self.rest));
+        let waiting = waiting.filter(|entry| matches!(entry.class, Class::Push | Class::Reply));
+        let again = log.sent.frames().map(|frame| Entry { frame: frame.clone(), class: Class::Replay, key: None });
+        self.rest = again.chain(waiting).collect();
+        self.first = Some(Entry { frame: sequence(log.sent.oldest()), class: Class::Control, key: None });
+    }
+
+    /// While the log is full, acknowledgements and pings go past what has to wait.
+    fn let_control_pass(&mut self) {
+        let full = self.log.as_ref().is_some_and(|log| log.sent.bytes() > log.limit);
+        if !full || self.untouchable() > 0 || !matches!(self.class_of_first(), Class::Push | Class::Reply) {
+            return;
+        }
+        let control = self.rest.iter().position(|e| e.class == Class::Control);
+        if let Some(control) = control.and_then(|at| self.rest.remove(at))
+            && let Some(first) = self.first.replace(control)
+        {
+            self.rest.push_front(first);
+        }
+    }
+
     /// Takes the first frame, whole: for who is not a stream of bytes.
     pub(super) fn take(&mut self) -> Option<Frame> {
         debug_assert!(self.untouchable() == 0);
-        let first = self.first.take()?;
+        let first = self.pop()?;
         self.uncharge(first.class, first.frame.websocket().len());
-        self.pop();
         Some(first.frame)
+    }
+
+    /// Takes the first frames, whole, up to a size; the very first one is what answers the handshake, and goes alone: three client
+    /// libraries lose what stands behind it in one piece.
+    pub(super) fn take_some(&mut self, most: usize) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        let mut size = 0;
+        while let Some(next) = self.first.as_ref().map(|first| first.frame.websocket().len()) {
+            if !frames.is_empty() && (size + next > most || !self.greeted) {
+                break;
+            }
+            size += next;
+            frames.extend(self.take());
+        }
+        self.greeted |= !frames.is_empty();
+        frames
     }
 
     /// Forgets everything that waits but what is being written, or has left in part. What is still to be said comes with
@@ -180,18 +271,13 @@ impl Outbound {
             match entry.class {
                 Class::Push => self.push_bytes += left,
                 Class::Reply => self.reply_bytes += left,
-                Class::Control => {}
+                Class::Control | Class::Replay => {}
             }
         }
     }
 
     fn append(&mut self, entry: Entry) {
-        let size = entry.frame.websocket().len();
-        match entry.class {
-            Class::Push => self.push_bytes += size,
-            Class::Reply => self.reply_bytes += size,
-            Class::Control => {}
-        }
+        self.charge(entry.class, entry.frame.websocket().len());
         if self.first.is_none() {
             self.first = Some(entry);
         } else {
@@ -199,24 +285,33 @@ impl Outbound {
         }
     }
 
-    fn pop(&mut self) {
+    fn pop(&mut self) -> Option<Entry> {
         self.sent = 0;
-        self.first = self.rest.pop_front();
+        let popped = std::mem::replace(&mut self.first, self.rest.pop_front());
         if self.rest.is_empty() && self.rest.capacity() > 0 {
             // an idle connection holds no queue
             self.rest = VecDeque::new();
         }
+        popped
     }
 
     fn class_of_first(&self) -> Class {
         self.first.as_ref().map_or(Class::Control, |e| e.class)
     }
 
+    fn charge(&mut self, class: Class, size: usize) {
+        match class {
+            Class::Push => self.push_bytes += size,
+            Class::Reply => self.reply_bytes += size,
+            Class::Control | Class::Replay => {}
+        }
+    }
+
     fn uncharge(&mut self, class: Class, size: usize) {
         match class {
             Class::Push => self.push_bytes -= size,
             Class::Reply => self.reply_bytes -= size,
-            Class::Control => {}
+            Class::Control | Class::Replay => {}
         }
     }
 
@@ -350,6 +445,18 @@ mod tests {
         assert_eq!(batch.bytes(), b"two");
         queue.wrote(3);
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn whole_frames_are_taken_up_to_a_size_and_the_first_alone() {
+        let mut queue = Outbound::default();
+        for text in ["{}", "a", "b", "a long one", "c"] {
+            queue.reply(frame(text));
+        }
+        let mut taken =
+            |most| queue.take_some(most).iter().map(|f| f.payload().escape_ascii().to_string()).collect::<String>();
+        assert_eq!([taken(99), taken(9), taken(9), taken(9), taken(9)], ["{}", "ab", "a long one", "c", ""]);
+        assert_eq!(queue.reply_bytes, 0);
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Turn<'_, '_> {
         }
         let mut bytes = Vec::new();
         append_frame(&mut bytes, protocol, encode)?;
-        self.link.reply(Frame::of_websocket(bytes));
+        self.link.reply(Frame::of_single(bytes));
         Ok(())
     }
 }

@@ -1,7 +1,11 @@
+use super::deadlines::Due;
+use super::link::DUE;
 use super::machine::{Machine, Refusal, Step};
 use super::{CloseReason, Link, Receive, Tenant, Turn};
-use crate::protocol::hub::{Frame, HandshakeError, Message, Protocol};
+use crate::protocol::hub::{Frame, HandshakeError, Message, Protocol, ReceivedCount, next_message};
+use crate::transport::Transport;
 use std::sync::Arc;
+use tracing::debug;
 
 /// The hub protocol's side of a driver: what the frames carried, message by message.
 pub(super) struct Session<T: Tenant> {
@@ -10,11 +14,13 @@ pub(super) struct Session<T: Tenant> {
     machine: Machine,
     /// Bytes that could not be used yet: part of a message, or messages that came while reading paused.
     kept: Vec<u8>,
+    /// Counts what has come, if the connection can be resumed.
+    received: Option<Box<ReceivedCount>>,
 }
 
 impl<T: Tenant> Session<T> {
     pub(super) fn new(tenant: Arc<T>) -> Self {
-        Self { tenant, receiver: None, machine: Machine::default(), kept: Vec::new() }
+        Self { tenant, receiver: None, machine: Machine::default(), kept: Vec::new(), received: None }
     }
 
     /// The client has shaken hands.
@@ -51,24 +57,28 @@ impl<T: Tenant> Session<T> {
         let mut at = 0;
         while at < bytes.len() && !self.pauses(turn) {
             let link = turn.link;
-            let text_only = false;
+            let text_only = link.facts().transport == Transport::ServerSentEvents;
             let Some((used, step)) = self.machine.step(&bytes[at..], link.options(), text_only)? else { break };
             at += used;
             turn.left -= 1;
             match step {
-                Step::Accepted(protocol) => self.open(turn, protocol)?,
+                Step::Accepted { protocol, resumes } => self.open(turn, protocol, resumes)?,
                 Step::Message(message) => self.message(turn, message)?,
             }
         }
         Ok(at)
     }
 
-    fn open(&mut self, turn: &mut Turn<'_, '_>, protocol: Protocol) -> Result<(), Stop> {
+    fn open(&mut self, turn: &mut Turn<'_, '_>, protocol: Protocol, resumes: bool) -> Result<(), Stop> {
         let link = turn.link;
         link.choose(protocol);
         link.deadlines.opened(link.shared.sweep.now(), link.options(), link.id().spread());
         // a frame of its own: three client libraries lose what stands in one frame behind the response
         link.control(Frame::handshake_response(protocol, None));
+        if resumes && link.resumption.is_some() {
+            link.arm();
+            self.received = Some(Box::default());
+        }
         let receiver = self.receiver.insert(self.tenant.open(link));
         receiver.opened(turn)?;
         Ok(())
@@ -82,13 +92,117 @@ impl<T: Tenant> Session<T> {
             Message::Close { error, .. } => return Err(CloseReason::ClientClosed(error.map(Into::into)).into()),
             // the reference stops reading for ever here
             Message::Unknown => link.shared.metrics.unknown_messages.add(1),
-            Message::Ack { .. } | Message::Sequence { .. } => {}
+            Message::Ack { sequence_id } => link.acknowledge(sequence_id),
+            Message::Sequence { sequence_id } => {
+                if let Some(received) = &mut self.received {
+                    received.resume_at(sequence_id).map_err(CloseReason::from)?;
+                }
+            }
             other => {
+                if let Some(received) = &mut self.received {
+                    if !received.receive() {
+                        return Ok(());
+                    }
+                    link.deadlines.owe_acknowledgement();
+                }
                 let receiver = self.receiver.as_mut().expect("a message comes after the handshake");
                 receiver.receive(turn, other)?;
             }
         }
         Ok(())
+    }
+
+    /// Asks the deadlines, once what the client sent has been read.
+    pub(super) fn due(&mut self, link: &Link, signals: u8) -> Result<(), Stop> {
+        if signals & DUE == 0 {
+            return Ok(());
+        }
+        if link.deadlines.take_acknowledgement()
+            && let Some(number) = self.received.as_mut().and_then(|received| received.acknowledgement())
+        {
+            link.control(Frame::ack(link.protocol(), number));
+        }
+        let now = link.shared.sweep.now();
+        match link.deadlines.due(now, link.options()) {
+            Some(Due::Ping) => {
+                link.control(Frame::ping(link.protocol()));
+                link.deadlines.pinged(now);
+                Ok(())
+            }
+            Some(Due::HandshakeTimeout) => Err(Stop::Refused(HandshakeError::Canceled)),
+            // a client whose messages wait for us is not silent
+            Some(Due::ClientTimeout) if self.is_held_up(link) || self.holds() => Ok(()),
+            Some(Due::ClientTimeout) => Err(CloseReason::ClientTimeout.into()),
+            Some(Due::DisconnectTimeout) => Err(CloseReason::TransportLost.into()),
+            Some(Due::SendTimeout) => Err(CloseReason::SlowReceiver.into()),
+            Some(Due::CloseTimeout | Due::Acknowledgement) | None => Ok(()),
+        }
+    }
+
+    /// The socket is gone, and with it the rest of a message that had come in part. The client sends it again.
+    pub(super) fn unplug(&mut self, link: &Link) {
+        let mut whole = 0;
+        while let Ok(Some(piece)) = next_message(link.protocol(), &self.kept[whole..], None) {
+            whole += piece.used;
+        }
+        self.kept.truncate(whole);
+        self.machine.forget_part();
+        if let Some(received) = &mut self.received {
+            // the last acknowledgement may have died with the socket
+            received.forget_acknowledgement();
+            link.deadlines.owe_acknowledgement();
+        }
+    }
+
+    /// The connection ends: nobody reaches it any more, and what there is to say to the client is queued. Gives the reason.
+    pub(super) fn end(&mut self, link: &Arc<Link>, stop: &Stop) -> CloseReason {
+        let reason = match stop {
+            Stop::Reason(reason) => reason.clone(),
+            Stop::CloseFrame => CloseReason::ClientClosed(None),
+            Stop::Refused(HandshakeError::Canceled) if !self.is_open() => CloseReason::HandshakeTimeout,
+            Stop::Refused(e) => CloseReason::HandshakeRefused(e.to_string().into()),
+        };
+        link.close(reason.clone());
+        let fetches = link.facts().transport == Transport::LongPolling && reason != CloseReason::Shutdown;
+        let patience = if fetches { link.options().disconnect_timeout } else { link.options().close_timeout };
+        link.deadlines.closing(link.shared.sweep.now(), patience);
+        let keep_queued = match stop {
+            Stop::Refused(_) => true,
+            Stop::CloseFrame => false,
+            Stop::Reason(
+                CloseReason::TransportLost | CloseReason::TransportViolated(_) | CloseReason::SlowReceiver,
+            ) => false,
+            Stop::Reason(_) => true,
+        };
+        link.finish(keep_queued);
+        let detailed = link.options().detailed_errors;
+        match stop {
+            Stop::Refused(e) => link.control(Frame::handshake_response(Protocol::Json, Some(&e.text(detailed)))),
+            Stop::Reason(reason) if reason.says_goodbye() && self.is_open() => {
+                let error = reason.error(detailed);
+                link.control(Frame::close(link.protocol(), error.as_deref(), reason.allows_reconnect()));
+            }
+            Stop::Reason(_) | Stop::CloseFrame => {}
+        }
+        if reason == CloseReason::SlowReceiver {
+            link.shared.metrics.slow_receivers.add(1);
+        }
+        debug!(connection = %link.id(), %reason, "connection closes");
+        if let Some(mut receiver) = self.receiver.take() {
+            receiver.closed(link, &reason);
+        }
+        reason
+    }
+
+    /// However the connection's task ends, at its end or dropped with its runtime, nobody finds the connection any more.
+    pub(super) fn leave(&mut self, link: &Arc<Link>) {
+        link.close(CloseReason::Shutdown);
+        link.finish(false);
+        if let (Some(mut receiver), Some(reason)) = (self.receiver.take(), link.close_reason()) {
+            receiver.closed(link, reason);
+        }
+        link.shared.sweep.remove(link);
+        link.shared.metrics.connections.down();
     }
 
     /// Tells whether nothing more may be taken in during this turn. Whoever makes that untrue wakes the task.

@@ -1,5 +1,6 @@
 use super::deadlines::Millis;
-use super::{ConnectionOptions, Link};
+use super::{CloseReason, ConnectionOptions, Link};
+use crate::transport::unix_millis;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
@@ -63,7 +64,11 @@ impl Sweep {
     pub(super) fn tick(&self, number: usize, passed: Duration, options: &ConnectionOptions) {
         let step = passed.min(TICK * 2).as_millis() as Millis;
         let now = self.clock.fetch_add(step, Relaxed).wrapping_add(step);
+        let expired = options.close_on_authentication_expiration.then(unix_millis);
         for link in self.slices[number % SLICES].lock().iter() {
+            if expired.is_some_and(|now| link.credential.is_expired(now)) {
+                link.close(CloseReason::AuthenticationExpired);
+            }
             if link.deadlines.is_due(now, options) {
                 link.due();
             }

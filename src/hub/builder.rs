@@ -7,7 +7,7 @@ use crate::backplane::Bus;
 use crate::connection::Endpoint;
 use crate::lifetime::Lifetime;
 use crate::observe::HubMetrics;
-use crate::transport::Endpoints;
+use crate::transport::{Endpoints, Policy};
 use futures_core::Stream;
 use serde::Serialize;
 use std::fmt;
@@ -21,7 +21,9 @@ pub struct HubBuilder<S> {
     state: Arc<S>,
     methods: Methods,
     connected: Option<LifeCycle>,
+    refreshed: Option<LifeCycle>,
     disconnected: Option<LifeCycle>,
+    policy: Option<Policy>,
     filters: Vec<Arc<dyn ErasedFilter>>,
     options: HubOptions,
 }
@@ -32,7 +34,9 @@ impl<S: Send + Sync + 'static> HubBuilder<S> {
             state: Arc::new(state),
             methods: Methods::default(),
             connected: None,
+            refreshed: None,
             disconnected: None,
+            policy: None,
             filters: Vec::new(),
             options: HubOptions::default(),
         }
@@ -94,6 +98,50 @@ impl<S: Send + Sync + 'static> HubBuilder<S> {
         self
     }
 
+    /// Runs a function after a client has renewed the credential of its connection: see [`AuthenticationRefresh`](crate::AuthenticationRefresh).
+    /// It takes a place among the ordinary calls, so by default it waits for the one that runs; of several renewals that wait it sees the
+    /// last. Filters do not see it, and it cannot ask a client for a result. If it fails, that is only logged.
+    ///
+    /// Given twice, the last one counts.
+    pub fn on_authentication_refreshed<F, A>(mut self, f: F) -> Self
+    where
+        F: Callable<A, Output = HubResult>,
+        A: Bind<S, Connection, ()> + 'static,
+    {
+        self.refreshed = Some(self.life_cycle(f));
+        self
+    }
+
+    /// Lets only those whom a policy allows use the hub. Everybody else is answered 401, or 403 when it is known who it is, on every route and
+    /// before anything else is looked at.
+    ///
+    /// Given several times, all of them have to allow it.
+    ///
+    /// ```
+    /// use hubwire::{Hub, Policy};
+    /// # let ban = |name: String| async move { Ok(name) };
+    /// let hub = Hub::with_state(()).authorize(Policy::authenticated()).method("Ban", ban).authorize_method("Ban", Policy::role("admin")).build();
+    /// ```
+    pub fn authorize(mut self, policy: Policy) -> Self {
+        self.policy = Some(match self.policy {
+            Some(before) => before.and(policy),
+            None => policy,
+        });
+        self
+    }
+
+    /// Lets only those whom a policy allows call a method. It is asked for each call, by the credential that is in force then.
+    ///
+    /// Given several times, all of them have to allow it.
+    ///
+    /// # Panics
+    ///
+    /// If the hub has no method of that name, in any case: add it before.
+    pub fn authorize_method(mut self, name: &str, policy: Policy) -> Self {
+        self.methods.guard(name, policy);
+        self
+    }
+
     /// Runs a function for each connection that has ended, whatever the reason, which is a parameter that it may take. It can send to
     /// others. Calls that still run may end after it.
     ///
@@ -132,6 +180,7 @@ impl<S: Send + Sync + 'static> HubBuilder<S> {
         let shared = Arc::new(Shared {
             methods: self.methods,
             connected: self.connected,
+            refreshed: self.refreshed,
             disconnected: self.disconnected,
             filters: self.filters.into(),
             max_parallel_invocations: options.max_parallel_invocations,
@@ -142,7 +191,7 @@ impl<S: Send + Sync + 'static> HubBuilder<S> {
         });
         let endpoint = Endpoint::new(shared.clone(), options.connection, shared.metrics.clone(), shared.tasks.clone());
         let endpoint = Arc::new(endpoint);
-        let endpoints = Endpoints::new(options.transport, endpoint.clone());
+        let endpoints = Endpoints::new(options.transport, self.policy, endpoint.clone());
         Hub { shared, endpoint, endpoints }
     }
 
@@ -162,7 +211,7 @@ where
 {
     let arguments = <A as Bind<S, Call<'static>, K>>::ARGUMENTS;
     let uploads = <A as Bind<S, Call<'static>, K>>::UPLOADS;
-    Method { name: name.into(), arguments, uploads, streaming, start }
+    Method { name: name.into(), arguments, uploads, streaming, policy: None, start }
 }
 
 impl<S> fmt::Debug for HubBuilder<S> {

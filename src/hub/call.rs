@@ -16,8 +16,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use tracing::{Instrument, debug, debug_span, warn};
 
-/// Runs a call: checks it, calls the method and polls it once where it stands. Only what is not ready then becomes a task.
-pub(super) fn run(connection: &Connection, turn: &mut Turn<'_, '_>, invocation: &Invocation<'_>) {
+/// Runs a call: checks it, calls the method and polls it once where it stands. Only what is not ready then becomes a task. Gives the bytes
+/// of the result, if there is one already.
+pub(super) fn run(connection: &Connection, turn: &mut Turn<'_, '_>, invocation: &Invocation<'_>) -> usize {
     let id = invocation.id.as_deref();
     let method = match find(connection, invocation) {
         Ok(method) => method,
@@ -33,16 +34,19 @@ pub(super) fn run(connection: &Connection, turn: &mut Turn<'_, '_>, invocation: 
         let begun = begin(connection, turn, method, id, arguments, &uploads)?;
         Ok((begun, uploads))
     });
-    let (begun, uploads) = match begun {
+    let ((begun, written), uploads) = match begun {
         Ok(begun) => begun,
         Err(text) => return refuse(turn, id, text),
     };
     let source = match begun {
-        Begun::Done(Outcome(Answered::Sent | Answered::Ready(None))) => return,
-        Begun::Done(Outcome(Answered::Ready(Some(frame)))) => return turn.link.reply(frame),
+        Begun::Done(Outcome(Answered::Sent | Answered::Ready(None))) => return written,
+        Begun::Done(Outcome(Answered::Ready(Some(frame)))) => {
+            turn.link.reply(frame);
+            return written;
+        }
         Begun::Done(Outcome(Answered::Stream(feed))) => {
             match id.and_then(|id| streams::start(connection, turn, id, feed)) {
-                None => return,
+                None => return written,
                 Some(feed) => Source::Feed(feed),
             }
         }
@@ -60,6 +64,7 @@ pub(super) fn run(connection: &Connection, turn: &mut Turn<'_, '_>, invocation: 
         // a method that does not stream has no items
         (Source::Feed(_), _) => {}
     }
+    written
 }
 
 /// A kept call was cancelled: it never runs, and its caller is answered.
@@ -92,6 +97,9 @@ fn find<'a>(connection: &'a Connection, invocation: &Invocation<'_>) -> Result<&
     let arguments = invocation.arguments.as_ref().map_err(|e| HubError::binding(e.to_string()));
     let count = arguments.and_then(|a| check_count(a.count, method.arguments));
     count.map_err(|e| e.told(&not_invoked(name), detailed))?;
+    if method.policy.as_ref().is_some_and(|policy| !policy.allows(connection.identity())) {
+        return Err(format!("Failed to invoke '{name}' because user is unauthorized").into());
+    }
     if method.streaming && !invocation.streaming {
         return Err(format!(
             "The client attempted to invoke the streaming '{name}' method with a non-streaming invocation."
@@ -156,23 +164,29 @@ fn begin(
     id: Option<&str>,
     arguments: RawArguments<'_>,
     uploads: &[Arc<Upload>],
-) -> Result<Begun, Refusal> {
+) -> Result<(Begun, usize), Refusal> {
     let filters = &*connection.state().hub.filters;
+    let mut place = Place::Turn { turn, id, written: 0 };
+    let mut outcome = None;
     let begun = contained(|| {
         let mut running = if filters.is_empty() {
             (method.start)(&mut Call::new(connection, arguments, uploads))?
         } else {
             Filtered::start(filters, FilteredInvocation::new(connection, method, id, arguments, uploads))
         };
-        match running.as_mut().poll(&mut Place::Turn { turn, id, written: 0 }) {
-            Poll::Ready(outcome) => outcome.map(Begun::Done),
-            Poll::Pending => Ok(Begun::Pending(running)),
+        match running.as_mut().poll(&mut place) {
+            // noted before it is dropped: what was sent stands, however its remains take it
+            Poll::Ready(ready) => outcome = Some(ready),
+            Poll::Pending => return Ok(Some(running)),
         }
+        Ok(None)
     });
-    let failed = match begun {
-        Ok(Ok(begun)) => return Ok(begun),
-        Ok(Err(error)) => error,
-        Err(panicked) => panicked.into(),
+    let failed = match (outcome, begun) {
+        (Some(Ok(outcome)), _) => return Ok((Begun::Done(outcome), place.size())),
+        (None, Ok(Ok(Some(running)))) => return Ok((Begun::Pending(running), 0)),
+        (Some(Err(error)), _) | (None, Ok(Err(error))) => error,
+        (None, Err(panicked)) => panicked.into(),
+        (None, Ok(Ok(None))) => HubError::internal("a call ended without an outcome"),
     };
     Err(failure(connection.state(), method, &failed))
 }
@@ -235,10 +249,11 @@ pub(super) fn complete(turn: &mut Turn<'_, '_>, id: &str, outcome: Completed<'_>
     debug_assert!(encoded.is_ok(), "a message of texts can be encoded");
 }
 
-fn refuse(turn: &mut Turn<'_, '_>, id: Option<&str>, text: Refusal) {
-    if let Some(id) = id {
-        complete(turn, id, Completed::Error(text));
-    }
+fn refuse(turn: &mut Turn<'_, '_>, id: Option<&str>, text: Refusal) -> usize {
+    let Some(id) = id else { return 0 };
+    let size = text.len();
+    complete(turn, id, Completed::Error(text));
+    size
 }
 
 /// A refusal that the client is always told in full.

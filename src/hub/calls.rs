@@ -19,6 +19,8 @@ pub(super) struct Calls {
     held: AtomicUsize,
     /// Kept messages wait for a place.
     waiting: AtomicBool,
+    /// A task waits for the client to take what it was sent, and then resumes the connection.
+    pub(super) awaits_room: AtomicBool,
     /// Calls that the client has cancelled, of those that were not over yet.
     cancelled: AtomicU64,
 }

@@ -204,7 +204,7 @@ impl Client {
         R: DeserializeOwned + 'static,
         A: Serialize,
     {
-        if self.asker.as_ref().is_some_and(|asker| asker.moment() == Moment::Connecting) {
+        if self.asker.as_ref().is_some_and(|asker| matches!(asker.moment(), Moment::Connecting | Moment::Refreshed)) {
             return ClientCall::refused();
         }
         ClientCall::ask(&self.hub, &self.id, method.name(), &arguments, self.asker.clone())

@@ -16,6 +16,8 @@ pub struct Connection {
     /// The call that it is about, made when somebody asks: most calls never need one.
     call: OnceLock<Arc<CallState>>,
     moment: Moment,
+    /// The identity, where it is not the one that the connection began with: a call keeps the one it started with.
+    renewed: Option<Identity>,
 }
 
 /// What the hub keeps of a connection as long as anybody holds it.
@@ -31,6 +33,8 @@ pub(super) struct ConnectionState {
 pub(super) enum Moment {
     Connecting,
     Call,
+    /// The client has renewed its credential.
+    Refreshed,
     Disconnected,
 }
 
@@ -47,7 +51,7 @@ impl Connection {
     }
 
     pub(super) fn at(state: &Arc<ConnectionState>, moment: Moment) -> Self {
-        Self { state: state.clone(), call: OnceLock::new(), moment }
+        Self { state: state.clone(), call: OnceLock::new(), moment, renewed: state.link.credential.renewed() }
     }
 
     /// Returns the public id.
@@ -55,9 +59,18 @@ impl Connection {
         self.state.id()
     }
 
-    /// Returns who it belongs to.
+    /// Returns who it belongs to: by the credential in force when the call started.
     pub fn identity(&self) -> &Identity {
-        self.state.identity()
+        self.renewed.as_ref().unwrap_or(self.state.identity())
+    }
+
+    /// Goes on with the identity that is in force now.
+    pub(super) fn renew(&mut self) {
+        self.renewed = self.state.link.credential.renewed();
+    }
+
+    pub(super) fn renewed(&self) -> Option<&Identity> {
+        self.renewed.as_ref()
     }
 
     /// Returns the encoding that the client chose.
@@ -107,7 +120,7 @@ impl Connection {
     pub(super) fn cancellation(&self) -> CancellationToken {
         match self.moment {
             Moment::Call => self.call().token(),
-            Moment::Connecting | Moment::Disconnected => self.state.link.ended(),
+            Moment::Connecting | Moment::Refreshed | Moment::Disconnected => self.state.link.ended(),
         }
     }
 }
@@ -117,6 +130,7 @@ impl ConnectionState {
         self.link.id().as_str()
     }
 
+    /// The identity that the connection began with.
     pub(super) fn identity(&self) -> &Identity {
         &self.link.facts().identity
     }
@@ -128,7 +142,12 @@ impl ConnectionState {
 
 impl Clone for Connection {
     fn clone(&self) -> Self {
-        Self { state: self.state.clone(), call: OnceLock::from(self.call().clone()), moment: self.moment }
+        Self {
+            state: self.state.clone(),
+            call: OnceLock::from(self.call().clone()),
+            moment: self.moment,
+            renewed: self.renewed.clone(),
+        }
     }
 }
 

@@ -43,19 +43,17 @@ impl<F: Future> Future for Contained<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut future = self.project().future;
         let polled = contained(|| match future.as_mut().as_pin_mut() {
-            Some(running) => running.poll(cx).map(|outcome| {
-                future.set(None);
-                outcome
-            }),
+            Some(running) => running.poll(cx),
             None => Poll::Pending,
         });
-        match polled {
-            Ok(poll) => poll.map(Ok),
-            Err(panicked) => {
-                let _ = contained(|| future.set(None));
-                Poll::Ready(Err(panicked))
-            }
-        }
+        let outcome = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(outcome)) => Ok(outcome),
+            Err(panicked) => Err(panicked),
+        };
+        // what it came to stands, however its remains take it
+        let _ = contained(|| future.set(None));
+        Poll::Ready(outcome)
     }
 }
 

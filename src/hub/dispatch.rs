@@ -5,7 +5,10 @@ use super::kept::{Item, Kept, KeptCall, error_of, is_ordinary};
 use super::shared::Shared;
 use crate::connection::{CloseReason, Link, Receive, Tenant, Turn};
 use crate::protocol::hub::{Completed, Invocation, Message, RawValue};
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// One connection's side of the hub: decides what each message means, what runs at once and what has to wait.
 ///
@@ -23,6 +26,8 @@ impl Tenant for Shared {
     type Receive = Receiver;
 
     fn open(self: &Arc<Self>, link: &Arc<Link>) -> Receiver {
+        // what was renewed before the handshake is what the connection begins with
+        link.credential.take_news();
         Receiver { connection: Connection::new(link.clone(), self.clone()), kept: Kept::default(), open: false }
     }
 }
@@ -38,7 +43,9 @@ impl Receive for Receiver {
     fn receive(&mut self, turn: &mut Turn<'_, '_>, message: Message<'_>) -> Result<(), CloseReason> {
         match message {
             Message::Invocation(invocation) if self.must_wait(&invocation) => self.keep(turn, &invocation),
-            Message::Invocation(invocation) => self.call(turn, &invocation),
+            Message::Invocation(invocation) => {
+                self.call(turn, &invocation);
+            }
             Message::StreamItem { id, item } => self.item(&id, item),
             Message::Completion { id, outcome } => self.completion(turn.link, &id, &outcome)?,
             Message::CancelInvocation { id } => self.cancel(turn, &id),
@@ -54,22 +61,27 @@ impl Receive for Receiver {
 
     fn resume(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), CloseReason> {
         self.open = self.open || self.state().life_cycle.is_connected();
-        for _ in 0..CALLS_IN_A_TURN {
-            let Some(next) = self.kept.front() else { break };
+        self.tell_of_refresh(turn);
+        let (mut calls, mut bytes) = (0, 0);
+        while let Some(next) = self.kept.front() {
             if !self.open || (next.is_ordinary() && !self.has_slot()) {
+                return Ok(());
+            }
+            if calls == CALLS_IN_A_TURN || bytes >= BYTES_IN_A_TURN {
+                turn.link.resume();
+                return Ok(());
+            }
+            if !self.has_room(turn) {
                 return Ok(());
             }
             if let Some(call) = self.kept.pop() {
                 self.state().release(call.cost());
-                self.call(turn, &call.invocation());
+                bytes += self.call(turn, &call.invocation());
                 self.deliver(&call);
+                calls += 1;
             }
         }
-        if self.kept.is_empty() {
-            self.state().calls.wait(false);
-        } else {
-            turn.link.resume();
-        }
+        self.state().calls.wait(turn.link.credential.has_news());
         Ok(())
     }
 
@@ -87,9 +99,45 @@ impl Receive for Receiver {
 }
 
 impl Receiver {
-    fn call(&mut self, turn: &mut Turn<'_, '_>, invocation: &Invocation<'_>) {
-        call::run(&self.connection, turn, invocation);
+    /// Runs a call, and gives the bytes of its result, if it has one already.
+    fn call(&mut self, turn: &mut Turn<'_, '_>, invocation: &Invocation<'_>) -> usize {
+        self.connection.renew();
+        let written = call::run(&self.connection, turn, invocation);
         self.connection.forget_call();
+        written
+    }
+
+    /// Whether the client takes what it is sent: a client that does not is not worked for. Otherwise the connection is resumed when it does.
+    fn has_room(&self, turn: &mut Turn<'_, '_>) -> bool {
+        if pin!(turn.link.reply_room()).poll(turn.cx).is_ready() {
+            return true;
+        }
+        let state = self.state();
+        if !state.calls.awaits_room.swap(true, Ordering::SeqCst) {
+            let state = state.clone();
+            self.state().hub.tasks.spawn(async move {
+                state.link.reply_room().await;
+                state.calls.awaits_room.store(false, Ordering::SeqCst);
+                state.link.resume();
+            });
+        }
+        false
+    }
+
+    /// Runs `on_authentication_refreshed`, if there is something to tell and a place for it, which it takes as a call would.
+    fn tell_of_refresh(&self, turn: &Turn<'_, '_>) {
+        let credential = &turn.link.credential;
+        if !credential.has_news() {
+            return;
+        }
+        if self.state().hub.refreshed.is_none() {
+            credential.take_news();
+        } else if self.open {
+            self.state().calls.wait(true);
+            if self.has_slot() && credential.take_news() {
+                self.state().refreshed();
+            }
+        }
     }
 
     fn must_wait(&self, invocation: &Invocation<'_>) -> bool {
@@ -143,7 +191,7 @@ impl Receiver {
             state.release(call.cost());
             cancelled_before_start(turn, &call);
             if self.kept.is_empty() {
-                state.calls.wait(false);
+                state.calls.wait(turn.link.credential.has_news());
             }
         }
     }
@@ -174,3 +222,5 @@ impl Receiver {
 
 /// Kept calls that start in one turn; others on the thread have their turn in between.
 const CALLS_IN_A_TURN: usize = 64;
+/// Bytes of results from which on no more of them start in one turn.
+const BYTES_IN_A_TURN: usize = 16 * 1024;

@@ -12,11 +12,14 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// The connection that calls: who and what it is.
 #[derive(Clone)]
-pub struct Caller(Arc<ConnectionState>);
+pub struct Caller {
+    state: Arc<ConnectionState>,
+    renewed: Option<Identity>,
+}
 
 impl Caller {
     pub(super) fn of(connection: &Connection) -> Self {
-        Self(connection.state().clone())
+        Self { state: connection.state().clone(), renewed: connection.renewed().cloned() }
     }
 
     /// Makes one for a unit test.
@@ -26,7 +29,7 @@ impl Caller {
 
     /// Returns the public id of the connection: what others send to. Not a secret.
     pub fn id(&self) -> &str {
-        self.0.id()
+        self.state.id()
     }
 
     /// Returns the user id, if the connection belongs to a user.
@@ -34,39 +37,39 @@ impl Caller {
         self.identity().user_id()
     }
 
-    /// Returns the user id and the claims.
+    /// Returns the user id and the claims, by the credential in force when the call started.
     pub fn identity(&self) -> &Identity {
-        self.0.identity()
+        self.renewed.as_ref().unwrap_or(self.state.identity())
     }
 
     /// Returns the encoding that the client chose.
     pub fn protocol(&self) -> Protocol {
-        self.0.link.protocol()
+        self.state.link.protocol()
     }
 
     /// Returns how the client is connected.
     pub fn transport(&self) -> Transport {
-        self.0.link.facts().transport
+        self.state.link.facts().transport
     }
 
     /// Returns the query of the request that opened the connection, decoded, without the tokens in it.
     pub fn query(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-        self.0.query().pairs()
+        self.state.query().pairs()
     }
 
     /// Returns the value of a name in that query, whose case does not matter. Several values are joined by commas.
     pub fn query_value(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.0.query().value(name)
+        self.state.query().value(name)
     }
 
     /// Ends the connection, without permission to connect again by itself. What was sent before still reaches the client.
     pub fn abort(&self) {
-        self.0.link.close(CloseReason::Aborted);
+        self.state.link.close(CloseReason::Aborted);
     }
 
     /// Returns how many of its calls and streams the client has cancelled before they were over.
     pub fn cancelled_calls(&self) -> u64 {
-        self.0.calls.cancelled()
+        self.state.calls.cancelled()
     }
 }
 

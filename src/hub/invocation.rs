@@ -1,12 +1,11 @@
 use super::contain::{Panicked, contained};
 use super::upload::Upload;
 use super::{Connection, HubError, HubResult, UploadStream};
-use crate::Protocol;
 use crate::connection::{Link, Turn};
 use crate::protocol::hub::{
     EncodeError, Frame, RawArguments, append_frame, write_completion_result, write_stream_item,
 };
-use crate::transport::Transport;
+use crate::{Policy, Protocol};
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 use serde::Serialize;
@@ -70,6 +69,8 @@ pub(super) struct Method {
     pub(super) arguments: usize,
     pub(super) uploads: usize,
     pub(super) streaming: bool,
+    /// Who may call it.
+    pub(super) policy: Option<Policy>,
     pub(super) start: Start,
 }
 
@@ -131,7 +132,7 @@ impl<'b> Place<'_, '_, 'b> {
         }
     }
 
-    /// Bytes of the items so far.
+    /// Bytes that have been encoded so far.
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Turn { written, .. } => *written,
@@ -148,9 +149,14 @@ impl<'b> Place<'_, '_, 'b> {
             Self::Turn { turn, .. } if turn.link.is_closed() => Answered::Sent,
             Self::Task { link, .. } if link.is_closed() => Answered::Sent,
             Self::Filter { id: None, .. } => Answered::Ready(None),
-            Self::Turn { turn, id: Some(id), .. } => {
+            Self::Turn { turn, id: Some(id), written } => {
                 let protocol = turn.link.protocol();
-                turn.reply(|out| encoded(protocol, || write_completion_result(out, protocol, id, result)))?;
+                turn.reply(|out| {
+                    let before = out.len();
+                    encoded(protocol, || write_completion_result(out, protocol, id, result))?;
+                    *written += out.len() - before;
+                    Ok(())
+                })?;
                 Answered::Sent
             }
             Self::Task { link, id: Some(id), .. } => {
@@ -176,7 +182,7 @@ impl<'b> Place<'_, '_, 'b> {
             }
             Self::Task { link, id: Some(id), items, .. } => {
                 let protocol = link.protocol();
-                if link.facts().transport == Transport::WebSockets {
+                if link.joins_replies() {
                     append_frame(items, protocol, |out| {
                         encoded(protocol, || write_stream_item(out, protocol, id, item))
                     })?;

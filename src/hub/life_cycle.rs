@@ -1,3 +1,4 @@
+use super::calls::Seat;
 use super::connection::{ConnectionState, Moment};
 use super::contain::{Contained, Panicked, contained};
 use super::shared::{Handling, LifeCycle};
@@ -76,6 +77,23 @@ impl ConnectionState {
                 self.link.close(refusal(&error));
             }
         }
+    }
+
+    /// The client has renewed its credential: runs `on_authentication_refreshed` as a task that counts as a call.
+    pub(super) fn refreshed(self: &Arc<Self>) {
+        let seat = Seat::take(self, &Arc::default(), None, false, true, Vec::new());
+        let span = self.span("on_authentication_refreshed");
+        let handler = async move {
+            let state = seat.state();
+            let Some(handler) = &state.hub.refreshed else { return };
+            let mut connection = Connection::at(state, Moment::Refreshed);
+            match Contained::new(async { handler(&mut connection)?.await }).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => log_failure(&error),
+                Err(panicked) => drop(state.panicked(panicked)),
+            }
+        };
+        self.hub.tasks.spawn(handler.instrument(span));
     }
 
     /// The connection has ended: runs `on_disconnected` on a task, now or once `on_connected` has returned.

@@ -47,6 +47,13 @@ impl HubOptions {
         self
     }
 
+    /// Lets clients that ask for it resume a WebSocket connection on a new socket, with no message lost or doubled.
+    #[must_use]
+    pub fn with_stateful_reconnect(mut self, allowed: bool) -> Self {
+        self.transport.stateful_reconnect = allowed;
+        self
+    }
+
     /// Replaces the limits and times of connections.
     #[must_use]
     pub fn with_connection(mut self, connection: ConnectionOptions) -> Self {

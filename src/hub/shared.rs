@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 pub(crate) struct Shared {
     pub(super) methods: Methods,
     pub(super) connected: Option<LifeCycle>,
+    pub(super) refreshed: Option<LifeCycle>,
     pub(super) disconnected: Option<LifeCycle>,
     pub(super) filters: Box<[Arc<dyn ErasedFilter>]>,
     pub(super) max_parallel_invocations: usize,

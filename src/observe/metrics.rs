@@ -13,6 +13,8 @@ pub(crate) struct HubMetrics {
     pub(crate) pushes_dropped: Counter,
     /// Connections that ended because they did not read.
     pub(crate) slow_receivers: Counter,
+    /// Connections that could have been resumed and were ended for want of room.
+    pub(crate) resumable_evicted: Counter,
     /// Messages of an unknown type, skipped.
     pub(crate) unknown_messages: Counter,
     /// Handlers that panicked.

@@ -64,6 +64,8 @@ pub(crate) struct NegotiateResponse<'a> {
     pub(crate) connection_id: &'a str,
     /// Told from version 1 on; before that the id is the token.
     pub(crate) connection_token: &'a str,
+    /// Seconds that the client's credential is good for, where it can be refreshed.
+    pub(crate) token_lifetime: Option<u64>,
     pub(crate) transports: Transports,
 }
 
@@ -78,6 +80,9 @@ impl NegotiateResponse<'_> {
         body.text("connectionId", self.connection_id);
         if self.version > 0 {
             body.text("connectionToken", self.connection_token);
+        }
+        if let Some(seconds) = self.token_lifetime {
+            body.raw("tokenLifetimeSeconds", &seconds.to_string());
         }
         let offered = [
             (self.transports.websockets, r#"{"transport":"WebSockets","transferFormats":["Text","Binary"]}"#),
@@ -181,6 +186,7 @@ mod tests {
                     stateful_reconnect: request.stateful_reconnect && case.options.allow_stateful_reconnects,
                     connection_id: &case.connection_id,
                     connection_token: &case.connection_token,
+                    token_lifetime: None,
                     transports: Transports::ALL,
                 }
                 .to_json(),
@@ -213,6 +219,7 @@ mod tests {
             stateful_reconnect: false,
             connection_id: "i",
             connection_token: "t",
+            token_lifetime: None,
             transports: Transports { websockets: false, server_sent_events: true, long_polling: false },
         };
         let offered = r#"[{"transport":"ServerSentEvents","transferFormats":["Text"]}]"#;

@@ -28,6 +28,8 @@ async fn run(duplex: Duplex, early: Box<[u8]>) {
     let _ = match duplex {
         Duplex::Tcp(socket) => echo(socket, early).await,
         Duplex::Boxed(stream) => echo(stream, early).await,
+        // an upgrade never comes to that
+        Duplex::Http(_) => Ok(()),
     };
 }
 

@@ -1,13 +1,17 @@
+use super::HttpChannel;
 use std::fmt;
+use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-/// The bytes of a WebSocket, both ways, once the HTTP stack has let go of them.
+/// What carries a connection, both ways.
 pub(crate) enum Duplex {
-    /// The TCP stream itself: anybody may write to it without waking its task.
+    /// A WebSocket on the TCP stream itself: anybody may write to it without waking its task.
     Tcp(TcpStream),
-    /// Whatever else an embedder's server gave: TLS, a pipe. Only the connection's own task touches it.
+    /// A WebSocket on whatever else an embedder's server gave: TLS, a pipe. Only the connection's own task touches it.
     Boxed(Box<dyn Stream>),
+    /// HTTP requests, for server-sent events and long polling.
+    Http(Arc<HttpChannel>),
 }
 
 /// A stream of bytes both ways.
@@ -19,6 +23,7 @@ impl fmt::Debug for Duplex {
         f.write_str(match self {
             Self::Tcp(_) => "Duplex::Tcp",
             Self::Boxed(_) => "Duplex::Boxed",
+            Self::Http(_) => "Duplex::Http",
         })
     }
 }

@@ -1,27 +1,49 @@
-//! HTTP to a duplex of bytes: the accept loop, negotiate, WebSocket. Sees no hub message.
+//! HTTP to a duplex of bytes: the accept loop, negotiate, WebSocket, server-sent events, long polling. Sees no hub message.
 
+mod channel;
+mod cors;
 mod duplex;
 mod facts;
+mod guard;
 mod id;
 mod identity;
+mod long_polling;
 mod options;
+mod origins;
+mod policy;
+mod post;
 mod query;
+mod refresh;
 mod registry;
 mod routes;
 mod serve;
+mod sse;
 mod websocket;
 
+pub(crate) use channel::{HttpChannel, Presence, Source};
+pub use cors::{Cors, CorsFuture, CorsService};
 pub(crate) use duplex::{Duplex, Stream};
 pub(crate) use facts::Facts;
+#[cfg(feature = "auth")]
+pub(crate) use guard::unauthorized;
 pub(crate) use id::{ConnectionId, ConnectionToken};
 pub use identity::Identity;
+#[cfg(feature = "auth")]
+pub(crate) use identity::ROLE;
+pub(crate) use identity::unix_millis;
 pub use options::TransportOptions;
+pub use origins::Origins;
+pub use policy::Policy;
 pub(crate) use query::Query;
+pub use refresh::{AuthenticationRefresh, RefreshRequest};
 pub(crate) use registry::{Registration, Registry};
 pub(crate) use routes::{Endpoints, routes};
 pub use serve::{Serve, ServeOptions, serve};
 #[cfg(feature = "testing")]
 pub(crate) use websocket::{UpgradeRequest, upgrade};
+
+use std::fmt;
+use std::num::NonZeroU64;
 
 /// How a client is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,6 +71,33 @@ impl Transport {
 /// What takes over a connection once its transport stands: the layer above.
 pub(crate) trait Accept: Send + Sync + 'static {
     fn accept(&self, opening: Opening);
+}
+
+/// A connection that a token stands for, as the registry sees it.
+pub(crate) trait Standing: fmt::Debug + Send + Sync {
+    /// Its user has shown a new credential, which takes the place of the one in force.
+    fn renew(&self, identity: Identity);
+    /// The credential expires then, in milliseconds since 1970.
+    fn expire(&self, at: Option<NonZeroU64>);
+    /// Its client may not go on.
+    fn refuse(&self);
+}
+
+/// A connection that may survive its socket: the layer above, as the transport sees it when the client is back.
+pub(crate) trait Resume: Send + Sync + 'static {
+    fn resumable(&self) -> Resumable;
+    /// Goes on with a new socket; the old one, if it is thought alive, is dropped at once.
+    fn resume(&self, duplex: Duplex, early: Box<[u8]>);
+}
+
+/// Whether a connection can go on with a new socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resumable {
+    Yes,
+    /// Its client did not shake hands so that it could.
+    No,
+    /// It is about to go.
+    Ended,
 }
 
 /// A connection whose transport stands.

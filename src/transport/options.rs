@@ -1,14 +1,17 @@
-use super::Transport;
+use super::{AuthenticationRefresh, Origins, Transport};
 use std::time::Duration;
 
 /// What the HTTP side of a hub offers.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct TransportOptions {
-    /// The transports that clients may use. Default: WebSockets.
+    /// The transports that clients may use; they try them in the order of [`Transport`]. Default: all three.
     pub transports: Vec<Transport>,
     /// The lowest version of the negotiate protocol (0 or 1) that is served. Default 0.
     pub minimum_negotiate_version: i32,
+    /// Lets clients that ask for it resume a WebSocket connection on a new socket, with no message lost or doubled ("stateful reconnect").
+    /// Default off: each such connection keeps what its client has not acknowledged.
+    pub stateful_reconnect: bool,
     /// How long a negotiated connection waits for its transport. Default 15 s.
     pub negotiate_timeout: Duration,
     /// How many connections may have negotiated and not come yet, at some 150 bytes each; more are answered 503. Default 65,536.
@@ -16,16 +19,44 @@ pub struct TransportOptions {
     /// Bytes of the kernel's send buffer of a WebSocket, which the kernel doubles. Default 64 KiB; `None` leaves it to the kernel, which
     /// then takes in 4 MB for a client that has stopped reading, before the outbound limit counts the first byte.
     pub send_buffer: Option<usize>,
+    /// The pages that may open a WebSocket; others are answered 403. Default every origin. A hub that knows its users by a cookie should name
+    /// its origins, since browsers let any page open WebSockets, cookies and all.
+    pub allowed_origins: Origins,
+    /// Lets clients renew the credential of a connection. Default `None`: the route `refresh` does not exist.
+    pub authentication_refresh: Option<AuthenticationRefresh>,
+    /// How long a poll waits for messages until it is answered without any, and the client polls again. Default 90 s; clients give up
+    /// after 100. What may wait for a poll is bounded by the limits of [`ConnectionOptions`](crate::ConnectionOptions).
+    pub poll_timeout: Duration,
+    /// Bytes of one POST; more are answered 413. Default 1 MiB. A body is kept until it is whole, so a client can make the server hold
+    /// this much and [`inbox_limit`](Self::inbox_limit) for each connection, within [`post_budget`](Self::post_budget).
+    pub max_post_bytes: usize,
+    /// From the turn of a POST to the end of its body; longer is answered 408. Default 30 s. POSTs of a connection take turns, so one
+    /// that a client does not finish keeps its own others waiting for so long.
+    pub post_timeout: Duration,
+    /// Bytes that a client has posted and the hub has not read from which on a POST is not answered, until the hub has read half of
+    /// them. Default 64 KiB.
+    pub inbox_limit: usize,
+    /// Bytes of POST bodies that are held at a time over all connections, bodies of up to 4 KiB apart; a larger one that would exceed them
+    /// is answered 503. Default 128 MiB.
+    pub post_budget: usize,
 }
 
 impl Default for TransportOptions {
     fn default() -> Self {
         Self {
-            transports: vec![Transport::WebSockets],
+            transports: vec![Transport::WebSockets, Transport::ServerSentEvents, Transport::LongPolling],
             minimum_negotiate_version: 0,
+            stateful_reconnect: false,
             negotiate_timeout: Duration::from_secs(15),
             max_negotiated: 65_536,
             send_buffer: Some(64 * 1024),
+            allowed_origins: Origins::Any,
+            authentication_refresh: None,
+            poll_timeout: Duration::from_secs(90),
+            max_post_bytes: 1024 * 1024,
+            post_timeout: Duration::from_secs(30),
+            inbox_limit: 64 * 1024,
+            post_budget: 128 * 1024 * 1024,
         }
     }
 }

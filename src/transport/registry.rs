@@ -1,9 +1,9 @@
 use super::serve::Seat;
-use super::{ConnectionId, ConnectionToken, Identity, Transport};
+use super::{ConnectionId, ConnectionToken, HttpChannel, Identity, Resume, Standing, Transport};
 use dashmap::{DashMap, Entry};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -15,15 +15,74 @@ pub(crate) struct Registry {
     lapsing: Mutex<VecDeque<(Instant, ConnectionToken)>>,
     lapse: Duration,
     most_waiting: usize,
+    inbox_limit: usize,
 }
 
-#[derive(Debug)]
 struct Known {
     id: ConnectionId,
-    /// Who negotiated: nobody else may use the token.
+    /// Who negotiated, by the latest credential: nobody else may use the token.
     identity: Identity,
     /// `None` while no transport has started.
     transport: Option<Transport>,
+    /// Where its requests meet, once there are any.
+    channel: Option<Arc<HttpChannel>>,
+    resume: MayResume,
+    /// The connection, once there is one.
+    standing: Option<Weak<dyn Standing>>,
+    /// A credential that came between the start of the transport and that of the connection.
+    early: Option<Identity>,
+}
+
+impl Known {
+    fn new(id: ConnectionId, identity: Identity, transport: Option<Transport>, resume: MayResume) -> Self {
+        Self { id, identity, transport, channel: None, resume, standing: None, early: None }
+    }
+
+    fn standing(&self) -> Option<Arc<dyn Standing>> {
+        self.standing.as_ref()?.upgrade()
+    }
+}
+
+/// Who has shown what for a connection.
+#[derive(Debug)]
+pub(crate) struct Credential {
+    pub(crate) id: ConnectionId,
+    pub(crate) identity: Identity,
+}
+
+impl Credential {
+    /// It expires later than another one, which then counts for nothing.
+    pub(crate) fn outlives(&self, other: &Identity) -> bool {
+        matches!((self.identity.expiry_millis(), other.expiry_millis()), (Some(own), Some(others)) if others < own)
+    }
+}
+
+/// What became of a credential that was shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Renewal {
+    Done,
+    /// One that lasts longer is in force.
+    Stale,
+    /// It belongs to another user.
+    Foreign,
+    Unknown,
+}
+
+/// Whether a WebSocket may be taken up again.
+enum MayResume {
+    No,
+    /// It was negotiated so, and has not opened.
+    Negotiated,
+    Opened(Weak<dyn Resume>),
+}
+
+/// A connection that has just been started.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) id: ConnectionId,
+    pub(crate) registration: Registration,
+    /// Where its requests meet, if it is not a WebSocket.
+    pub(crate) channel: Option<Arc<HttpChannel>>,
 }
 
 /// Why a token cannot be used to connect.
@@ -37,25 +96,35 @@ pub(crate) enum Unusable {
 }
 
 impl Registry {
-    /// A negotiated token lapses when no transport has come within `lapse`; at most `most_waiting` are kept.
-    pub(crate) fn new(lapse: Duration, most_waiting: usize) -> Arc<Self> {
-        Arc::new(Self { connections: DashMap::new(), lapsing: Mutex::default(), lapse, most_waiting })
+    /// A negotiated token lapses when no transport has come within `lapse`; at most `most_waiting` are kept. The limit is that of an [`HttpChannel`].
+    pub(crate) fn new(lapse: Duration, most_waiting: usize, inbox_limit: usize) -> Arc<Self> {
+        Arc::new(Self { connections: DashMap::new(), lapsing: Mutex::default(), lapse, most_waiting, inbox_limit })
     }
 
     /// Makes room for a client that is about to connect. `None`: too many have negotiated and not come.
-    pub(crate) fn negotiate(&self, id: ConnectionId, token: ConnectionToken, identity: Identity) -> Option<()> {
+    pub(crate) fn negotiate(
+        &self,
+        id: ConnectionId,
+        token: ConnectionToken,
+        identity: Identity,
+        may_resume: bool,
+    ) -> Option<()> {
         let mut lapsing = self.lapsing.lock();
         let now = Instant::now();
         while lapsing.front().is_some_and(|(until, _)| *until <= now) {
             let (_, token) = lapsing.pop_front().expect("there is a front");
-            self.connections.remove_if(&token, |_, known| known.transport.is_none());
+            let lapsed = self.connections.remove_if(&token, |_, known| known.transport.is_none());
+            if let Some(channel) = lapsed.and_then(|(_, known)| known.channel) {
+                channel.dispose();
+            }
         }
         if lapsing.len() >= self.most_waiting {
             return None;
         }
         lapsing.push_back((now + self.lapse, token));
         drop(lapsing);
-        self.connections.insert(token, Known { id, identity, transport: None });
+        let resume = if may_resume { MayResume::Negotiated } else { MayResume::No };
+        self.connections.insert(token, Known::new(id, identity, None, resume));
         Some(())
     }
 
@@ -65,23 +134,67 @@ impl Registry {
         token: ConnectionToken,
         identity: &Identity,
         transport: Transport,
-    ) -> Result<(ConnectionId, Registration), Unusable> {
+    ) -> Result<Started, Unusable> {
         let mut known = self.connections.get_mut(&token).ok_or(Unusable::Unknown)?;
-        if known.identity.user_id() != identity.user_id() {
+        if !known.identity.is_same_user(identity) {
             return Err(Unusable::Foreign);
         }
         if let Some(transport) = known.transport {
             return Err(Unusable::Started(transport));
         }
         known.transport = Some(transport);
-        Ok((known.id, self.registration(token)))
+        known.identity = identity.clone();
+        let channel = match transport {
+            // what was posted before is no frame
+            Transport::WebSockets => known.channel.take().and(None),
+            _ => Some(known.channel.get_or_insert_with(|| HttpChannel::new(self.inbox_limit)).clone()),
+        };
+        known.identity = identity.clone();
+        Ok(Started { id: known.id, registration: self.registration(token), channel })
+    }
+
+    /// Where the requests of a connection meet, if it is not a WebSocket's.
+    pub(crate) fn channel(
+        &self,
+        token: ConnectionToken,
+        identity: &Identity,
+    ) -> Result<Option<Arc<HttpChannel>>, Unusable> {
+        let mut known = self.connections.get_mut(&token).ok_or(Unusable::Unknown)?;
+        if !known.identity.is_same_user(identity) {
+            return Err(Unusable::Foreign);
+        }
+        if known.transport == Some(Transport::WebSockets) {
+            return Ok(None);
+        }
+        Ok(Some(known.channel.get_or_insert_with(|| HttpChannel::new(self.inbox_limit)).clone()))
+    }
+
+    /// The connection to resume, if this token's WebSocket was opened so that it can be.
+    pub(crate) fn resume(
+        &self,
+        token: ConnectionToken,
+        identity: &Identity,
+    ) -> Result<Option<Arc<dyn Resume>>, Unusable> {
+        let known = self.connections.get(&token).ok_or(Unusable::Unknown)?;
+        if !known.identity.is_same_user(identity) {
+            return Err(Unusable::Foreign);
+        }
+        match &known.resume {
+            MayResume::Opened(connection) => Ok(connection.upgrade()),
+            _ => Ok(None),
+        }
+    }
+
+    /// Forgets a connection whose client has had the last it gets.
+    pub(crate) fn remove(&self, token: &ConnectionToken) {
+        self.connections.remove(token);
     }
 
     /// Registers a connection that came without negotiation.
     pub(crate) fn add(self: &Arc<Self>, id: ConnectionId, identity: Identity, transport: Transport) -> Registration {
         let token = ConnectionToken::same_as(id);
         match self.connections.entry(token) {
-            Entry::Vacant(vacant) => vacant.insert(Known { id, identity, transport: Some(transport) }),
+            Entry::Vacant(vacant) => vacant.insert(Known::new(id, identity, Some(transport), MayResume::No)),
             Entry::Occupied(_) => unreachable!("ids are drawn at random"),
         };
         self.registration(token)
@@ -90,10 +203,53 @@ impl Registry {
     /// The transport of a connection, if it is there and belongs to this user.
     pub(crate) fn transport(&self, token: ConnectionToken, identity: &Identity) -> Result<Option<Transport>, Unusable> {
         let known = self.connections.get(&token).ok_or(Unusable::Unknown)?;
-        if known.identity.user_id() != identity.user_id() {
+        if !known.identity.is_same_user(identity) {
             return Err(Unusable::Foreign);
         }
         Ok(known.transport)
+    }
+
+    /// Who a connection belongs to, if it is there.
+    pub(crate) fn credential(&self, token: ConnectionToken) -> Option<Credential> {
+        let known = self.connections.get(&token)?;
+        Some(Credential { id: known.id, identity: known.identity.clone() })
+    }
+
+    /// Replaces the credential of a connection; `limited` is how it counts.
+    pub(crate) fn renew(&self, token: ConnectionToken, shown: &Identity, limited: Identity) -> Renewal {
+        let Some(mut known) = self.connections.get_mut(&token) else { return Renewal::Unknown };
+        let current = Credential { id: known.id, identity: known.identity.clone() };
+        if !current.identity.is_same_user(shown) {
+            return Renewal::Foreign;
+        }
+        if current.outlives(shown) {
+            return Renewal::Stale;
+        }
+        known.identity = shown.clone();
+        match (known.standing(), known.transport) {
+            (Some(standing), _) => standing.renew(limited),
+            (None, Some(_)) => known.early = Some(limited),
+            (None, None) => {}
+        }
+        Renewal::Done
+    }
+
+    /// The credential of a connection's latest GET: it is the one that expires, and nothing else changes.
+    pub(crate) fn show(&self, token: ConnectionToken, shown: &Identity) {
+        if let Some(mut known) = self.connections.get_mut(&token) {
+            known.identity = shown.clone();
+            if let Some(standing) = known.standing() {
+                standing.expire(shown.expiry_millis());
+            }
+        }
+    }
+
+    /// Ends a connection whose client has shown a credential that the application refuses.
+    pub(crate) fn refuse(&self, token: ConnectionToken) {
+        let standing = self.connections.get(&token).and_then(|known| known.standing());
+        if let Some(standing) = standing {
+            standing.refuse();
+        }
     }
 
     fn registration(self: &Arc<Self>, token: ConnectionToken) -> Registration {
@@ -117,6 +273,37 @@ impl Registration {
     }
 }
 
+impl Registration {
+    /// The connection is there, and hears of credentials from now on.
+    pub(crate) fn attach<S: Standing + 'static>(&self, connection: Weak<S>) {
+        if let Some(mut known) = self.registry.connections.get_mut(&self.token) {
+            if let (Some(early), Some(standing)) = (known.early.take(), connection.upgrade()) {
+                standing.renew(early);
+            }
+            known.standing = Some(connection);
+        }
+    }
+
+    /// Whether this connection was negotiated so that it may be resumed.
+    pub(crate) fn may_resume(&self) -> bool {
+        let known = self.registry.connections.get(&self.token);
+        known.is_some_and(|known| matches!(known.resume, MayResume::Negotiated))
+    }
+
+    /// Who goes on when the client is back.
+    pub(crate) fn resumed_by(&self, connection: Weak<dyn Resume>) {
+        if let Some(mut known) = self.registry.connections.get_mut(&self.token) {
+            known.resume = MayResume::Opened(connection);
+        }
+    }
+}
+
+impl std::fmt::Debug for Known {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Known").field("id", &self.id).field("transport", &self.transport).finish_non_exhaustive()
+    }
+}
+
 impl Drop for Registration {
     fn drop(&mut self) {
         self.registry.connections.remove(&self.token);
@@ -129,17 +316,17 @@ mod tests {
 
     fn negotiate(registry: &Registry, who: &Identity) -> Option<ConnectionToken> {
         let token = ConnectionToken::random();
-        registry.negotiate(ConnectionId::random(), token, who.clone()).map(|()| token)
+        registry.negotiate(ConnectionId::random(), token, who.clone(), false).map(|()| token)
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_token_serves_once_its_own_user_and_in_time() {
-        let registry = Registry::new(Duration::from_secs(15), 10);
+        let registry = Registry::new(Duration::from_secs(15), 10, 0);
         let (ann, bob) = (Identity::user("ann"), Identity::user("bob"));
         let token = negotiate(&registry, &ann).unwrap();
         let start = |token, who| registry.start(token, who, Transport::WebSockets);
         assert_eq!(start(token, &bob).unwrap_err(), Unusable::Foreign);
-        let (_, registration) = start(token, &ann).unwrap();
+        let registration = start(token, &ann).unwrap().registration;
         assert_eq!(start(token, &ann).unwrap_err(), Unusable::Started(Transport::WebSockets));
         drop(registration);
         assert_eq!(start(token, &ann).unwrap_err(), Unusable::Unknown);
@@ -152,7 +339,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn clients_that_negotiate_and_never_come_are_bounded() {
-        let registry = Registry::new(Duration::from_secs(15), 3);
+        let registry = Registry::new(Duration::from_secs(15), 3, 0);
         let who = Identity::anonymous();
         let waiting = (0..5).filter(|_| negotiate(&registry, &who).is_some()).count();
         assert_eq!(waiting, 3);

@@ -1,15 +1,23 @@
-use super::registry::Unusable;
+use super::guard::guard;
+use super::long_polling::{self, Polled};
+use super::post::{Budget, post};
+use super::refresh::refresh;
+use super::registry::{Started, Unusable};
+use super::serve::Line;
 use super::websocket::{self, UpgradeRequest};
 use super::{
-    Accept, ConnectionId, ConnectionToken, Facts, Identity, Opening, Query, Registry, Transport, TransportOptions,
+    Accept, ConnectionId, ConnectionToken, Duplex, Facts, Identity, Opening, Origins, Policy, Query, Registry,
+    Resumable, Transport, TransportOptions, sse,
 };
 use crate::protocol::negotiate::{self, NegotiateRequest, NegotiateResponse, Transports};
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware;
 use axum::response::Response;
 use axum::routing::any;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -18,14 +26,31 @@ pub(crate) struct Endpoints {
     options: TransportOptions,
     registry: Arc<Registry>,
     accept: Arc<dyn Accept>,
+    /// Who may use the hub.
+    policy: Option<Policy>,
+    /// What POST bodies may hold.
+    budget: Arc<Budget>,
     /// Set by a drain: nobody new gets in.
     closed: AtomicBool,
 }
 
 impl Endpoints {
-    pub(crate) fn new(options: TransportOptions, accept: Arc<dyn Accept>) -> Arc<Self> {
-        let registry = Registry::new(options.negotiate_timeout, options.max_negotiated);
-        Arc::new(Self { options, registry, accept, closed: AtomicBool::new(false) })
+    pub(crate) fn new(options: TransportOptions, policy: Option<Policy>, accept: Arc<dyn Accept>) -> Arc<Self> {
+        let registry = Registry::new(options.negotiate_timeout, options.max_negotiated, options.inbox_limit);
+        let budget = Budget::new(options.post_budget);
+        Arc::new(Self { options, registry, accept, policy, budget, closed: AtomicBool::new(false) })
+    }
+
+    pub(super) fn options(&self) -> &TransportOptions {
+        &self.options
+    }
+
+    pub(super) fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    pub(super) fn policy(&self) -> Option<&Policy> {
+        self.policy.as_ref()
     }
 
     /// Answers 503 to everybody new from now on.
@@ -34,18 +59,25 @@ impl Endpoints {
     }
 }
 
-/// The routes of a hub at a path. The form with a slash at its end, which a nested router could not have, is the same hub.
+/// The routes of a hub at a path. The forms with a slash at their end, which a nested router could not have, are the same hub.
 pub(crate) fn routes<S: Clone + Send + Sync + 'static>(path: &str, endpoints: Arc<Endpoints>) -> Router<S> {
     let path = path.trim_end_matches('/');
     let mut router = Router::new();
     if !path.is_empty() {
         router = router.route(path, any(connect));
     }
-    router
+    router = router
         .route(&format!("{path}/"), any(connect))
         .route(&format!("{path}/negotiate"), any(negotiate))
-        .route(&format!("{path}/negotiate/"), any(negotiate))
-        .with_state(endpoints)
+        .route(&format!("{path}/negotiate/"), any(negotiate));
+    if endpoints.options.authentication_refresh.is_some() {
+        router =
+            router.route(&format!("{path}/refresh"), any(refresh)).route(&format!("{path}/refresh/"), any(refresh));
+    }
+    if endpoints.policy.is_some() || endpoints.options.allowed_origins != Origins::Any {
+        router = router.route_layer(middleware::from_fn_with_state(endpoints.clone(), guard));
+    }
+    router.with_state(endpoints)
 }
 
 async fn negotiate(State(endpoints): State<Arc<Endpoints>>, request: Request) -> Response {
@@ -61,7 +93,10 @@ async fn negotiate(State(endpoints): State<Arc<Endpoints>>, request: Request) ->
         Ok(asked) => {
             let id = ConnectionId::random();
             let token = if asked.version == 0 { ConnectionToken::same_as(id) } else { ConnectionToken::random() };
-            if endpoints.registry.negotiate(id, token, identity(&request)).is_none() {
+            let may_resume = asked.stateful_reconnect && endpoints.options.stateful_reconnect;
+            let identity = identity(&request);
+            let token_lifetime = endpoints.token_lifetime(&identity);
+            if endpoints.registry.negotiate(id, token, identity, may_resume).is_none() {
                 return plain(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "Too many connections have been negotiated and not opened",
@@ -70,9 +105,10 @@ async fn negotiate(State(endpoints): State<Arc<Endpoints>>, request: Request) ->
             let offers = |transport| endpoints.options.transports.contains(&transport);
             NegotiateResponse {
                 version: asked.version,
-                stateful_reconnect: false,
+                stateful_reconnect: may_resume,
                 connection_id: id.as_str(),
                 connection_token: token.reveal(),
+                token_lifetime,
                 transports: Transports {
                     websockets: offers(Transport::WebSockets),
                     server_sent_events: offers(Transport::ServerSentEvents),
@@ -85,65 +121,169 @@ async fn negotiate(State(endpoints): State<Arc<Endpoints>>, request: Request) ->
     respond(StatusCode::OK, "application/json", body)
 }
 
-async fn connect(State(endpoints): State<Arc<Endpoints>>, mut request: Request) -> Response {
-    if !matches!(*request.method(), Method::GET | Method::POST | Method::DELETE) {
-        return plain(StatusCode::METHOD_NOT_ALLOWED, "");
-    }
-    let identity = identity(&request);
-    let query = Query::new(request.uri().query());
-    let token = query.value("id").filter(|id| !id.is_empty());
-    if request.method() != Method::GET {
-        return not_websocket(&endpoints, request.method(), token.as_deref(), &identity);
-    }
-    let wants = wanted_transport(&request);
-    let (id, mut registration) = match token.as_deref() {
-        None if wants == Transport::WebSockets => {
-            let id = ConnectionId::random();
-            (id, endpoints.registry.add(id, identity.clone(), wants))
-        }
-        None => return plain(StatusCode::BAD_REQUEST, "Connection ID required"),
-        Some(text) => {
-            let token = ConnectionToken::parse(text);
-            let known = token.map_or(Err(Unusable::Unknown), |t| endpoints.registry.transport(t, &identity).map(|_| t));
-            match known {
-                Err(unusable) => return refuse(unusable, wants),
-                Ok(_) if !endpoints.options.transports.contains(&wants) => {
-                    let text = format!("{} transport not supported by this end point type", wants.name());
-                    return plain(StatusCode::NOT_FOUND, &text);
-                }
-                Ok(token) => match endpoints.registry.start(token, &identity, wants) {
-                    Ok(started) => started,
-                    Err(unusable) => return refuse(unusable, wants),
-                },
+async fn connect(State(endpoints): State<Arc<Endpoints>>, request: Request) -> Response {
+    match *request.method() {
+        Method::GET => {
+            let wants = wanted_transport(&request);
+            let mut response = endpoints.get(wants, request).await.unwrap_or_else(|refusal| refusal.response(wants));
+            if wants == Transport::LongPolling {
+                long_polling::forbid_caching(response.headers_mut());
             }
+            response
         }
-    };
-    if endpoints.closed.load(Relaxed) {
-        return plain(StatusCode::SERVICE_UNAVAILABLE, "");
+        Method::POST => endpoints.post(request).await,
+        Method::DELETE => endpoints.delete(&request),
+        _ => plain(StatusCode::METHOD_NOT_ALLOWED, ""),
     }
-    let facts = Facts { identity, transport: wants, query: query.without_secrets() };
-    let Some(mut upgrade) = UpgradeRequest::take(&mut request) else {
-        return plain(StatusCode::BAD_REQUEST, "The connection cannot be upgraded");
-    };
-    registration.keep(upgrade.take_seat());
-    let accept = endpoints.accept.clone();
-    websocket::upgrade(upgrade, endpoints.options.send_buffer, move |duplex, early| {
-        accept.accept(Opening { id, facts, duplex, early, registration: Some(registration) });
-    })
 }
 
-/// POST and DELETE belong to the HTTP transports.
-fn not_websocket(endpoints: &Endpoints, method: &Method, token: Option<&str>, identity: &Identity) -> Response {
-    let Some(text) = token else { return plain(StatusCode::BAD_REQUEST, "Connection ID required") };
-    let known =
-        ConnectionToken::parse(text).map_or(Err(Unusable::Unknown), |t| endpoints.registry.transport(t, identity));
-    match known {
-        Err(unusable) => refuse(unusable, Transport::LongPolling),
-        Ok(_) if *method == Method::DELETE => {
-            plain(StatusCode::BAD_REQUEST, "Cannot terminate this connection using the DELETE endpoint.")
+impl Endpoints {
+    /// Opens a WebSocket or an event stream, or polls.
+    async fn get(&self, wants: Transport, request: Request) -> Result<Response, Refusal> {
+        let identity = identity(&request);
+        let Some(token) = token(&request)? else {
+            return if wants == Transport::WebSockets { self.skip_negotiation(request) } else { Err(Refusal::NoId) };
+        };
+        let transport = self.registry.transport(token, &identity)?;
+        if !self.options.transports.contains(&wants) {
+            return Err(Refusal::NotOffered);
         }
-        Ok(_) => plain(StatusCode::METHOD_NOT_ALLOWED, "POST requests are not allowed for WebSocket connections."),
+        if transport.is_none() && self.closed.load(Relaxed) {
+            return Err(Refusal::Draining);
+        }
+        match self.registry.start(token, &identity, wants) {
+            Ok(started) => self.start(started, wants, request),
+            Err(Unusable::Started(Transport::LongPolling)) if wants == Transport::LongPolling => {
+                self.poll(token, request).await
+            }
+            Err(Unusable::Started(Transport::WebSockets)) if wants == Transport::WebSockets => {
+                self.resume(token, request).await
+            }
+            Err(unusable) => Err(unusable.into()),
+        }
     }
+
+    /// A WebSocket for a connection that had one: stateful reconnect.
+    async fn resume(&self, token: ConnectionToken, mut request: Request) -> Result<Response, Refusal> {
+        let connection = self.registry.resume(token, &identity(&request))?;
+        let connection = connection.ok_or(Unusable::Started(Transport::WebSockets))?;
+        match connection.resumable() {
+            Resumable::Yes => {}
+            Resumable::No => return Err(Unusable::Started(Transport::WebSockets).into()),
+            Resumable::Ended => return Ok(plain(StatusCode::NO_CONTENT, "")),
+        }
+        if let Err(refused) = self.renew_by_get(token, &identity(&request)).await {
+            return Ok(refused);
+        }
+        let upgrade = UpgradeRequest::take(&mut request).ok_or(Refusal::NoUpgrade)?;
+        let opened = move |duplex, early| connection.resume(duplex, early);
+        Ok(websocket::upgrade(upgrade, self.options.send_buffer, opened))
+    }
+
+    /// A WebSocket may come without an id: it is a new connection then.
+    fn skip_negotiation(&self, request: Request) -> Result<Response, Refusal> {
+        let wants = Transport::WebSockets;
+        if !self.options.transports.contains(&wants) {
+            return Err(Refusal::NotOffered);
+        }
+        if self.closed.load(Relaxed) {
+            return Err(Refusal::Draining);
+        }
+        let id = ConnectionId::random();
+        let registration = self.registry.add(id, identity(&request), wants);
+        self.start(Started { id, registration, channel: None }, wants, request)
+    }
+
+    /// Starts a connection.
+    fn start(&self, started: Started, transport: Transport, mut request: Request) -> Result<Response, Refusal> {
+        let Started { id, mut registration, channel } = started;
+        let query = Query::new(request.uri().query()).without_secrets();
+        let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+        let facts = Facts { identity: self.limited(identity(&request)), transport, address, query };
+        let Some(channel) = channel else {
+            let mut upgrade = UpgradeRequest::take(&mut request).ok_or(Refusal::NoUpgrade)?;
+            registration.keep(upgrade.take_seat());
+            let accept = self.accept.clone();
+            let opened = move |duplex, early| {
+                accept.accept(Opening { id, facts, duplex, early, registration: Some(registration) });
+            };
+            return Ok(websocket::upgrade(upgrade, self.options.send_buffer, opened));
+        };
+        // an event stream reads from its start, the first poll only opens
+        let reading = (transport == Transport::ServerSentEvents).then(|| channel.enter(line(&request)));
+        let (duplex, early) = (Duplex::Http(channel), Box::default());
+        self.accept.accept(Opening { id, facts, duplex, early, registration: Some(registration) });
+        match reading {
+            None => Ok(long_polling::opened()),
+            Some(Some(reading)) => Ok(sse::stream(reading)),
+            Some(None) => Err(Refusal::Ended),
+        }
+    }
+
+    async fn poll(&self, token: ConnectionToken, request: Request) -> Result<Response, Refusal> {
+        let channel = self.registry.channel(token, &identity(&request))?.ok_or(Refusal::Ended)?;
+        if let Err(refused) = self.renew_by_get(token, &identity(&request)).await {
+            return Ok(refused);
+        }
+        match long_polling::poll(&channel, line(&request), self.options.poll_timeout).await {
+            Polled::Answer(response) => Ok(response),
+            Polled::Superseded => Ok(plain(StatusCode::NO_CONTENT, "")),
+            Polled::Over => {
+                self.registry.remove(&token);
+                Ok(plain(StatusCode::NO_CONTENT, ""))
+            }
+        }
+    }
+
+    /// What the client of an HTTP transport sends.
+    async fn post(&self, request: Request) -> Response {
+        let found = token(&request).and_then(|token| {
+            let token = token.ok_or(Refusal::NoId)?;
+            Ok(self.registry.channel(token, &identity(&request))?)
+        });
+        match found {
+            Err(refusal) => refusal.response(Transport::LongPolling),
+            Ok(None) => {
+                plain(StatusCode::METHOD_NOT_ALLOWED, "POST requests are not allowed for WebSocket connections.")
+            }
+            Ok(Some(channel)) => match post(&channel, request.into_body(), &self.options, &self.budget).await {
+                Ok(()) => plain(StatusCode::OK, ""),
+                Err(e) => plain(e.status(), &e.to_string()),
+            },
+        }
+    }
+
+    /// Ends a connection over long polling, which has no other goodbye.
+    fn delete(&self, request: &Request) -> Response {
+        let found = token(request).and_then(|token| {
+            let token = token.ok_or(Refusal::NoId)?;
+            match self.registry.transport(token, &identity(request))? {
+                Some(Transport::LongPolling) => Ok(Some((token, self.registry.channel(token, &identity(request))?))),
+                _ => Ok(None),
+            }
+        });
+        match found {
+            Err(refusal) => refusal.response(Transport::LongPolling),
+            Ok(None) => plain(StatusCode::BAD_REQUEST, "Cannot terminate this connection using the DELETE endpoint."),
+            Ok(Some((token, channel))) => {
+                self.registry.remove(&token);
+                let was_first = channel.is_some_and(|channel| channel.delete());
+                plain(if was_first { StatusCode::ACCEPTED } else { StatusCode::NOT_FOUND }, "")
+            }
+        }
+    }
+}
+
+/// The connection that a request is about: `None` if it names none.
+fn token(request: &Request) -> Result<Option<ConnectionToken>, Refusal> {
+    match Query::new(request.uri().query()).value("id").filter(|id| !id.is_empty()) {
+        None => Ok(None),
+        Some(text) => Ok(Some(ConnectionToken::parse(&text).ok_or(Unusable::Unknown)?)),
+    }
+}
+
+fn line(request: &Request) -> Option<Line> {
+    request.extensions().get::<Line>().cloned()
 }
 
 /// As the reference decides: an exact media type first, then an upgrade that is whole, then a poll.
@@ -161,25 +301,64 @@ fn wanted_transport(request: &Request) -> Transport {
     }
 }
 
-fn refuse(unusable: Unusable, wants: Transport) -> Response {
-    match unusable {
-        Unusable::Unknown => plain(StatusCode::NOT_FOUND, "No Connection with that ID"),
-        // the reference lets anybody who has the token in, and logs
-        Unusable::Foreign => plain(StatusCode::FORBIDDEN, ""),
-        Unusable::Started(transport) if transport == wants => plain(StatusCode::CONFLICT, ""),
-        Unusable::Started(_) => plain(StatusCode::BAD_REQUEST, "Cannot change transports mid-connection"),
+/// Why a request is not served.
+enum Refusal {
+    NoId,
+    Unusable(Unusable),
+    NotOffered,
+    NoUpgrade,
+    /// The connection is about to go.
+    Ended,
+    /// The server is about to stop.
+    Draining,
+}
+
+impl Refusal {
+    /// The answer, to a request for a transport.
+    fn response(self, wants: Transport) -> Response {
+        match self {
+            Self::NoId => plain(StatusCode::BAD_REQUEST, "Connection ID required"),
+            Self::Unusable(Unusable::Unknown) => {
+                let mut response = plain(StatusCode::NOT_FOUND, "No Connection with that ID");
+                if wants == Transport::WebSockets {
+                    response.headers_mut().remove(header::CONTENT_TYPE);
+                }
+                response
+            }
+            // up to .NET 10 the reference lets anybody in who has the token, and logs
+            Self::Unusable(Unusable::Foreign) => {
+                plain(StatusCode::FORBIDDEN, "The user associated with this connection changed.")
+            }
+            Self::NotOffered => {
+                let text = format!("{} transport not supported by this end point type", wants.name());
+                plain(StatusCode::NOT_FOUND, &text)
+            }
+            Self::Unusable(Unusable::Started(transport)) if transport == wants => plain(StatusCode::CONFLICT, ""),
+            Self::Unusable(Unusable::Started(_)) => {
+                plain(StatusCode::BAD_REQUEST, "Cannot change transports mid-connection")
+            }
+            Self::NoUpgrade => plain(StatusCode::BAD_REQUEST, "The connection cannot be upgraded"),
+            Self::Ended => plain(StatusCode::NOT_FOUND, ""),
+            Self::Draining => plain(StatusCode::SERVICE_UNAVAILABLE, ""),
+        }
     }
 }
 
-fn identity(request: &Request) -> Identity {
+impl From<Unusable> for Refusal {
+    fn from(unusable: Unusable) -> Self {
+        Self::Unusable(unusable)
+    }
+}
+
+pub(super) fn identity(request: &Request) -> Identity {
     request.extensions().get::<Identity>().cloned().unwrap_or_default()
 }
 
-fn plain(status: StatusCode, text: &str) -> Response {
+pub(super) fn plain(status: StatusCode, text: &str) -> Response {
     respond(status, "text/plain", text.to_owned())
 }
 
-fn respond(status: StatusCode, content_type: &'static str, body: String) -> Response {
+pub(super) fn respond(status: StatusCode, content_type: &'static str, body: String) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));

@@ -1,6 +1,7 @@
 use axum::Router;
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
+use axum::http::Version;
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -10,12 +11,13 @@ use hyper_util::server::graceful::GracefulShutdown;
 use std::convert::Infallible;
 use std::future::{Future, IntoFuture, pending};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
@@ -114,6 +116,8 @@ impl Serve {
                     continue;
                 }
             };
+            let _ = socket.set_nodelay(true);
+            limit_unsent(&socket);
             let connection = Connection {
                 router: self.router.clone(),
                 seat,
@@ -176,18 +180,23 @@ impl Connection {
             () = &mut first_request => return,
             () = self.stopping.cancelled() => return,
         }
-        let begun = Arc::new(AtomicBool::new(false));
-        let service = Requests { router: self.router, seat: self.seat, begun: begun.clone() };
+        let line = Line::default();
+        let from = socket.peer_addr().ok();
+        let service = Requests { router: self.router, seat: self.seat, from, line: line.clone() };
         let served = self.http.serve_connection_with_upgrades(TokioIo::new(socket), service);
         let mut served = pin!(watcher.watch(served.into_owned()));
         // hyper's header timeout starts when the protocol is known: the first bytes, which tell, could be dripped for ever
         let outcome = tokio::select! {
             outcome = &mut served => outcome,
+            () = line.0.cut.notified() => return,
             () = first_request => {
-                if !begun.load(Relaxed) {
+                if !line.0.begun.load(Relaxed) {
                     return;
                 }
-                served.await
+                tokio::select! {
+                    outcome = served => outcome,
+                    () = line.0.cut.notified() => return,
+                }
             }
         };
         if let Err(e) = outcome {
@@ -200,8 +209,9 @@ impl Connection {
 #[derive(Clone)]
 struct Requests {
     router: Router,
+    line: Line,
     seat: Seat,
-    begun: Arc<AtomicBool>,
+    from: Option<SocketAddr>,
 }
 
 impl hyper::service::Service<hyper::Request<Incoming>> for Requests {
@@ -209,12 +219,38 @@ impl hyper::service::Service<hyper::Request<Incoming>> for Requests {
     type Error = Infallible;
     type Future = <Router as Service<Request>>::Future;
 
-    fn call(&self, mut request: hyper::Request<Incoming>) -> Self::Future {
-        self.begun.store(true, Relaxed);
+    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
+        self.line.0.begun.store(true, Relaxed);
+        let mut request = request.map(Body::new);
+        if let Some(from) = self.from {
+            request.extensions_mut().insert(ConnectInfo(from));
+        }
         if request.extensions().get::<OnUpgrade>().is_some() {
             request.extensions_mut().insert(self.seat.clone());
         }
-        self.router.clone().call(request.map(Body::new))
+        // over HTTP/2 others may share the connection, whose window is kept for each of them
+        if request.version() < Version::HTTP_2 {
+            request.extensions_mut().insert(self.line.clone());
+        }
+        self.router.clone().call(request)
+    }
+}
+
+/// The TCP connection that a request came by, in the request's extensions: to cut it when what is written to it is not read. A response
+/// that is under way has no other way to end. Other servers than ours give none.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Line(Arc<LineState>);
+
+#[derive(Debug, Default)]
+struct LineState {
+    /// A request has come.
+    begun: AtomicBool,
+    cut: Notify,
+}
+
+impl Line {
+    pub(super) fn cut(&self) {
+        self.0.cut.notify_one();
     }
 }
 
@@ -265,6 +301,14 @@ impl Pace {
             self.next = self.next.max(earliest) + each;
         }
     }
+}
+
+/// Limits what the kernel takes in and cannot send yet: a client that has stopped reading would hide 4 MB there.
+fn limit_unsent(socket: &TcpStream) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = socket2::SockRef::from(socket).set_tcp_notsent_lowat(64 * 1024);
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = socket;
 }
 
 /// The client hung up before it was accepted: its own affair.

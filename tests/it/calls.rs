@@ -3,9 +3,13 @@
 use crate::client::{Client, Gate, call, cancel, done, error, item, result, serve, stream, upload};
 use axum::extract::State;
 use futures_util::{TryStreamExt, stream as streams};
-use hubwire::{Caller, Cancellation, Clients, Hub, HubBuilder, HubError, HubOptions, HubResult, Items, UploadStream};
+use hubwire::{
+    Caller, Cancellation, Clients, Hub, HubBuilder, HubError, HubOptions, HubResult, Invocation, Items, Next,
+    UploadStream,
+};
 use serde_json::json;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 async fn wait(State(gate): State<Arc<Gate>>, n: u32) -> HubResult<u32> {
@@ -230,4 +234,36 @@ async fn nothing_answers_a_call_without_an_id() {
     client.say(json!({"type": 1, "target": "Now", "arguments": []})).await;
     client.say(json!({"type": 1, "target": "Nope", "arguments": []})).await;
     assert_eq!(client.call("Now", json!([2])).await["result"], 2);
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_results_is_not_worked_for() {
+    async fn large(State(gate): State<Arc<Gate>>, first: bool) -> HubResult<String> {
+        if first {
+            gate.pass().await;
+        }
+        Ok("x".repeat(256 * 1024))
+    }
+    let gate = Arc::new(Gate::default());
+    let made = Arc::new(AtomicUsize::new(0));
+    let counter = made.clone();
+    let count = move |invocation: Invocation, next: Next| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        next.run(invocation)
+    };
+    let hub = Hub::with_state(gate.clone()).method("Large", large).filter(count).build();
+    let mut client = Client::connect(serve(&hub).await).await;
+    let calls: Vec<_> = (0..200).map(|n| call(&n.to_string(), "Large", json!([n == 0]))).collect();
+    client.say_all(&calls).await;
+    gate.reached().await;
+    gate.open();
+    let mut before = usize::MAX;
+    while before != made.load(Ordering::SeqCst) {
+        before = made.load(Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(before < 100, "{before} results of 256 KiB were made for a client that takes none");
+    for n in 0..200 {
+        assert_eq!(client.next().await["invocationId"], n.to_string());
+    }
 }

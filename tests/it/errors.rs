@@ -5,6 +5,8 @@ use futures_util::{Stream, StreamExt, stream as streams};
 use hubwire::{Call, Connection, FromConnection, FromInvocation, Hub, HubError, HubOptions, HubResult};
 use serde::{Serialize, Serializer};
 use serde_json::json;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 fn failed(method: &str) -> String {
     format!("An unexpected error occurred invoking '{method}' on the server.")
@@ -38,6 +40,38 @@ struct Bomb;
 impl Serialize for Bomb {
     fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
         panic!("on purpose: serialized")
+    }
+}
+
+/// A future that is ready, and then cannot be dropped.
+struct Remains(bool);
+
+impl Future for Remains {
+    type Output = HubResult<u8>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<HubResult<u8>> {
+        if std::mem::take(&mut self.0) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(7))
+    }
+}
+
+impl Drop for Remains {
+    fn drop(&mut self) {
+        panic!("on purpose: dropped after its end");
+    }
+}
+
+#[tokio::test]
+async fn a_call_is_answered_once_however_its_future_ends() {
+    let hub = Hub::with_state(()).method("Remains", |later: bool| Remains(later)).build();
+    let mut client = Client::connect(serve(&hub).await).await;
+    for later in [false, true] {
+        client.say(call("1", "Remains", json!([later]))).await;
+        assert_eq!(client.next().await["result"], 7);
+        client.expect_nothing().await;
     }
 }
 

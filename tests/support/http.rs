@@ -117,28 +117,35 @@ pub async fn read_response(stream: &mut TcpStream, input: &mut Vec<u8>) -> Optio
 async fn read_chunks(stream: &mut TcpStream, input: &mut Vec<u8>) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     loop {
-        let end = loop {
-            if let Some(at) = find(input, b"\r\n") {
-                break at;
-            }
-            if !more(stream, input).await {
-                return None;
-            }
-        };
-        let line: Vec<u8> = input.drain(..end + 2).collect();
-        let size = std::str::from_utf8(&line).ok()?.trim().split(';').next()?.to_owned();
-        let size = usize::from_str_radix(&size, 16).expect("the size of a chunk");
-        while input.len() < size + 2 {
-            if !more(stream, input).await {
-                return None;
-            }
-        }
-        body.extend(input.drain(..size));
-        input.drain(..2);
-        if size == 0 {
+        let chunk = read_chunk(stream, input).await?;
+        if chunk.is_empty() {
             return Some(body);
         }
+        body.extend(chunk);
     }
+}
+
+/// Reads a chunk of a body, empty at its end. `None` when the stream ends first.
+pub async fn read_chunk(stream: &mut TcpStream, input: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let end = loop {
+        if let Some(at) = find(input, b"\r\n") {
+            break at;
+        }
+        if !more(stream, input).await {
+            return None;
+        }
+    };
+    let line: Vec<u8> = input.drain(..end + 2).collect();
+    let size = std::str::from_utf8(&line).ok()?.trim().split(';').next()?.to_owned();
+    let size = usize::from_str_radix(&size, 16).expect("the size of a chunk");
+    while input.len() < size + 2 {
+        if !more(stream, input).await {
+            return None;
+        }
+    }
+    let chunk = input.drain(..size).collect();
+    input.drain(..2);
+    Some(chunk)
 }
 
 async fn more(stream: &mut TcpStream, input: &mut Vec<u8>) -> bool {

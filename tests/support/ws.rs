@@ -188,6 +188,11 @@ impl RawPeer {
         within("an answer", http::read_response(&mut self.stream, &mut self.input)).await
     }
 
+    /// Reads the next chunk of a chunked HTTP body, empty at its end; `None` when the server ends the stream first.
+    pub async fn chunk(&mut self) -> Option<Vec<u8>> {
+        within("a chunk", http::read_chunk(&mut self.stream, &mut self.input)).await
+    }
+
     /// Sends bytes, and takes in whatever the server sends meanwhile, so that neither side can block the other.
     ///
     /// # Errors

@@ -506,7 +506,8 @@ async fn http_answers_are_those_of_the_reference() {
             if std::env::var_os("HUBWIRE_SHOW").is_some() {
                 println!("== {name}\n   {theirs:?}");
             }
-            if theirs != own {
+            let is_accepted = accepted::ACCEPTED_ANSWERS.iter().any(|(known, _)| *known == name);
+            if theirs != own && !is_accepted {
                 let _ = write!(report, "\n== {name}\n   reference  {theirs:?}\n   ours       {own:?}\n");
             }
         }

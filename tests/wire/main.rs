@@ -8,8 +8,12 @@
 mod support;
 
 mod accepted;
+mod auth;
 mod bad_input;
 mod differential;
 mod field_cases;
+mod http_in_process;
+mod http_sequences;
+mod http_transports;
 mod hub_behaviour;
 mod scripts;

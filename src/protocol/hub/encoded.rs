@@ -5,6 +5,7 @@ use super::{
     handshake::encode_handshake_response,
     json, messagepack,
 };
+use crate::protocol::websocket::header_length;
 use bytes::{Buf, Bytes};
 use serde::Serialize;
 use std::convert::Infallible;
@@ -26,6 +27,11 @@ impl Frame {
     /// The framed hub message (separator or length prefix included) without the WebSocket header.
     pub(crate) fn payload(&self) -> &[u8] {
         &self.bytes[usize::from(self.header)..]
+    }
+
+    /// The [`payload`](Self::payload), shared as the frame is.
+    pub(crate) fn into_payload(self) -> Bytes {
+        self.bytes.slice(usize::from(self.header)..)
     }
 
     pub(crate) fn invocation(
@@ -90,6 +96,12 @@ impl Frame {
     /// or long polling).
     pub(crate) fn of_websocket(bytes: Vec<u8>) -> Self {
         Self { bytes: bytes.into(), header: 0 }
+    }
+
+    /// Takes bytes that were made by one call of `append_frame` on an empty buffer.
+    pub(crate) fn of_single(bytes: Vec<u8>) -> Self {
+        let header = header_length(&bytes) as u8;
+        Self { bytes: bytes.into(), header }
     }
 
     /// Frames bytes that already are whole framed hub messages (from a backplane, or an application server).
@@ -348,6 +360,7 @@ mod tests {
                 let mut out = b"before".to_vec();
                 append_frame(&mut out, protocol, |out| write_stream_item(out, protocol, "1", &text)).unwrap();
                 assert_eq!(out[6..], frame.websocket()[..]);
+                assert_eq!(Frame::of_single(out.split_off(6)).into_payload(), payload);
             }
         }
     }

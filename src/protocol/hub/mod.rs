@@ -7,6 +7,7 @@ mod handshake;
 mod json;
 mod message;
 mod messagepack;
+mod replay;
 mod value;
 
 pub(crate) use arguments::{BindError, EncodeArguments, EncodeError, RawArguments, RawValue};
@@ -16,6 +17,7 @@ pub(crate) use handshake::{HandshakeError, HandshakeRequest, decode_handshake_re
 pub(crate) use json::write_text as write_json_text;
 pub use message::Protocol;
 pub(crate) use message::{Completed, DecodeError, Invocation, Message};
+pub(crate) use replay::{ReceivedCount, SentLog};
 pub use value::{Binary, Value, ValueError};
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
+import java.util.function.Consumer;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 
@@ -133,9 +134,14 @@ public final class Suite {
         }
 
         Peer open(String path, String token) throws Exception {
+            return open(path, token, hub -> { });
+        }
+
+        Peer open(String path, String token, Consumer<Hub> prepare) throws Exception {
             int tries = hubs.limit(Hub.Feature.EARLY_MESSAGES) == null ? 1 : 5;
             for (;;) {
                 Peer peer = new Peer(hubs.connect(url + path, lane.polling, lane.skipNegotiation, token));
+                prepare.accept(peer.hub);
                 peers.add(peer);
                 tries--;
                 try {
@@ -480,8 +486,7 @@ public final class Suite {
             if (!me.get("claims").toString().contains("\"boss\"")) throw new AssertionError("no role: " + me);
         });
         cases.put("keep-alive holds an idle connection", t -> {
-            Peer peer = t.open("/conformance-small", null);
-            peer.hub.pingEvery(1000);
+            Peer peer = t.open("/conformance-small", null, hub -> hub.pingEvery(400));
             Thread.sleep(5000);
             equal(peer.hub.invoke(Integer.class, "Add", 1, 1), 2, "Add");
         });

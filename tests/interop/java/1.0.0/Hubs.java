@@ -2,6 +2,7 @@ import com.microsoft.signalr.HttpHubConnectionBuilder;
 import com.microsoft.signalr.HubConnection;
 import com.microsoft.signalr.HubConnectionBuilder;
 import io.reactivex.Single;
+import io.reactivex.plugins.RxJavaPlugins;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.function.BiConsumer;
@@ -9,6 +10,11 @@ import java.util.function.Consumer;
 import java.util.function.Function;
 
 final class Hubs implements Hub.Factory {
+    static {
+        // A socket that breaks after its stop is told to nobody, which RxJava would print at length.
+        RxJavaPlugins.setErrorHandler(error -> { });
+    }
+
     @Override
     public Hub connect(String url, boolean polling, boolean skipNegotiation, String token) {
         HttpHubConnectionBuilder builder = HubConnectionBuilder.create(url).shouldSkipNegotiate(skipNegotiation);
