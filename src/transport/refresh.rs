@@ -308,7 +308,7 @@ mod tests {
             let target = case["target"].as_str().unwrap().replace("id=T", &format!("id={id}"));
             let told = Arc::new(Told::default());
             if let Some(token) = ConnectionToken::parse(made["connectionToken"].as_str().unwrap_or_default()) {
-                let (_, registration) =
+                let registration =
                     endpoints.registry().start(token, &user("ann", first), Transport::WebSockets).unwrap().registration;
                 registration.attach(Arc::downgrade(&told));
                 std::mem::forget(registration);
