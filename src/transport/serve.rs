@@ -116,8 +116,6 @@ impl Serve {
                     continue;
                 }
             };
-            let _ = socket.set_nodelay(true);
-            limit_unsent(&socket);
             let connection = Connection {
                 router: self.router.clone(),
                 seat,
@@ -156,7 +154,7 @@ impl std::fmt::Debug for Serve {
 
 /// A place among the connections that are let in at a time, taken until the last clone is gone. Requests that can be upgraded carry one.
 #[derive(Debug, Clone)]
-pub(super) struct Seat {
+pub(crate) struct Seat {
     _permit: Arc<OwnedSemaphorePermit>,
 }
 
@@ -275,6 +273,7 @@ async fn accept(listener: &TcpListener, room: &Arc<Semaphore>, pace: &mut Pace) 
     pace.count();
     // fails when the client is gone already
     let _ = socket.set_nodelay(true);
+    limit_unsent(&socket);
     Ok((socket, Seat { _permit: Arc::new(permit) }))
 }
 
