@@ -8,7 +8,7 @@ use super::session::{Session, Stop};
 use super::{CloseReason, Link, Receive, Tenant, Turn};
 use crate::protocol::hub::Frame;
 use crate::protocol::websocket::{self, FrameReader, Piece};
-use crate::transport::{Registration, Stream};
+use crate::transport::{Registration, Seat, Stream};
 use socket2::SockRef;
 use std::future::Future;
 use std::io::{self, Read};
@@ -30,6 +30,8 @@ pub(super) struct Driver<T: Tenant> {
     reader: FrameReader,
     /// The stream, where it is not the link's raw socket.
     boxed: Option<Box<dyn Stream>>,
+    /// The stream's place in the accept loop's count: kept as long as the stream.
+    seat: Option<Seat>,
     /// Frames that came with the request, behind its end: the first to be read.
     early: Box<[u8]>,
     goodbye: Option<Goodbye>,
@@ -57,6 +59,7 @@ impl<T: Tenant> Driver<T> {
         link: Arc<Link>,
         tenant: Arc<T>,
         boxed: Option<Box<dyn Stream>>,
+        seat: Option<Seat>,
         early: Box<[u8]>,
         registration: Option<Registration>,
     ) -> Self {
@@ -65,6 +68,7 @@ impl<T: Tenant> Driver<T> {
             session: Session::new(tenant),
             reader: FrameReader::default(),
             boxed,
+            seat,
             early,
             goodbye: None,
             heard: false,
@@ -188,6 +192,7 @@ impl<T: Tenant> Driver<T> {
     /// The socket is lost: the connection waits for its client to come back, within the disconnect timeout.
     fn unplug(&mut self) {
         self.boxed = None;
+        self.seat = None;
         self.reader = FrameReader::default();
         self.session.unplug(&self.link);
         self.link.unplug();
@@ -202,6 +207,7 @@ impl<T: Tenant> Driver<T> {
         }
         self.reader = FrameReader::default();
         self.boxed = Some(arrived.stream);
+        self.seat = arrived.seat;
         self.early = arrived.early;
         self.link.shared.waiting.remove(&self.link);
         self.link.replay();

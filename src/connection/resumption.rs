@@ -1,5 +1,5 @@
 use super::{CloseReason, Link};
-use crate::transport::{Duplex, Resumable, Resume, Stream};
+use crate::transport::{Duplex, Resumable, Resume, Seat, Stream};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -19,6 +19,7 @@ pub(super) struct Resumption {
 /// A new socket, and what came on it right behind the request.
 pub(super) struct Arrived {
     pub(super) stream: Box<dyn Stream>,
+    pub(super) seat: Option<Seat>,
     pub(super) early: Box<[u8]>,
 }
 
@@ -46,13 +47,13 @@ impl Resume for Link {
     }
 
     fn resume(&self, duplex: Duplex, early: Box<[u8]>) {
-        let stream: Box<dyn Stream> = match duplex {
-            Duplex::Tcp(socket) => Box::new(socket),
-            Duplex::Boxed(stream) => stream,
+        let (stream, seat): (Box<dyn Stream>, _) = match duplex {
+            Duplex::Tcp(socket, seat) => (Box::new(socket), seat),
+            Duplex::Boxed(stream) => (stream, None),
             Duplex::Http(_) => return,
         };
         if let Some(resumption) = &self.resumption {
-            *resumption.arrived.lock() = Some(Arrived { stream, early });
+            *resumption.arrived.lock() = Some(Arrived { stream, seat, early });
             self.task.wake();
         }
     }

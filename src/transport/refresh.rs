@@ -224,9 +224,7 @@ mod tests {
     }
 
     fn hub(refresh: Option<AuthenticationRefresh>) -> (Router, Arc<Endpoints>) {
-        let mut options = TransportOptions::default();
-        options.transports = vec![Transport::WebSockets, Transport::ServerSentEvents, Transport::LongPolling];
-        options.authentication_refresh = refresh;
+        let options = TransportOptions { authentication_refresh: refresh, ..TransportOptions::default() };
         let endpoints = Endpoints::new(options, None::<Policy>, Arc::new(Nobody));
         (routes("/hub", endpoints.clone()), endpoints)
     }
@@ -308,7 +306,7 @@ mod tests {
             let target = case["target"].as_str().unwrap().replace("id=T", &format!("id={id}"));
             let told = Arc::new(Told::default());
             if let Some(token) = ConnectionToken::parse(made["connectionToken"].as_str().unwrap_or_default()) {
-                let (_, registration) =
+                let registration =
                     endpoints.registry().start(token, &user("ann", first), Transport::WebSockets).unwrap().registration;
                 registration.attach(Arc::downgrade(&told));
                 std::mem::forget(registration);

@@ -116,8 +116,6 @@ impl Serve {
                     continue;
                 }
             };
-            let _ = socket.set_nodelay(true);
-            limit_unsent(&socket);
             let connection = Connection {
                 router: self.router.clone(),
                 seat,
@@ -156,7 +154,7 @@ impl std::fmt::Debug for Serve {
 
 /// A place among the connections that are let in at a time, taken until the last clone is gone. Requests that can be upgraded carry one.
 #[derive(Debug, Clone)]
-pub(super) struct Seat {
+pub(crate) struct Seat {
     _permit: Arc<OwnedSemaphorePermit>,
 }
 
@@ -171,9 +169,13 @@ struct Connection {
 
 impl Connection {
     async fn run(self, socket: TcpStream, watcher: hyper_util::server::graceful::Watcher) {
-        // hyper allocates when it is polled: a connection that says nothing costs a task and a timer, and not for long
+        // hyper allocates when it is polled: a connection that says nothing costs a task and a timer, and not for long. Peeked, since tokio
+        // takes a socket that it has just accepted for readable
+        let mut first_request = pin!(sleep(self.header_timeout));
+        let mut first = [0];
         tokio::select! {
-            first = timeout(self.header_timeout, socket.readable()) => if first.is_err() { return },
+            first = socket.peek(&mut first) => if !matches!(first, Ok(1..)) { return },
+            () = &mut first_request => return,
             () = self.stopping.cancelled() => return,
         }
         let line = Line::default();
@@ -182,7 +184,6 @@ impl Connection {
         let served = self.http.serve_connection_with_upgrades(TokioIo::new(socket), service);
         let mut served = pin!(watcher.watch(served.into_owned()));
         // hyper's header timeout starts when the protocol is known: the first bytes, which tell, could be dripped for ever
-        let first_request = sleep(self.header_timeout);
         let outcome = tokio::select! {
             outcome = &mut served => outcome,
             () = line.0.cut.notified() => return,
@@ -275,6 +276,7 @@ async fn accept(listener: &TcpListener, room: &Arc<Semaphore>, pace: &mut Pace) 
     pace.count();
     // fails when the client is gone already
     let _ = socket.set_nodelay(true);
+    limit_unsent(&socket);
     Ok((socket, Seat { _permit: Arc::new(permit) }))
 }
 

@@ -123,12 +123,8 @@ async fn a_stranger_who_knows_the_token_is_refused_and_harms_nobody() {
         for user in ["bob", "", "Ann"] {
             for method in [Method::GET, Method::POST, Method::DELETE] {
                 let answer = requests.ask(method.clone(), user, &text(r#"{"type":7}"#)).await;
-                let refusal = "The user associated with this connection changed.";
-                assert_eq!(
-                    (answer.status, answer.text.as_str()),
-                    (StatusCode::FORBIDDEN, refusal),
-                    "{method} by '{user}'"
-                );
+                let refused = (StatusCode::FORBIDDEN, "The user associated with this connection changed.");
+                assert_eq!((answer.status, answer.text.as_str()), refused, "{method} by '{user}'");
             }
             let stream = requests.ask_with(Method::GET, user, "text/event-stream", "").await;
             assert_eq!(stream.status, StatusCode::FORBIDDEN);

@@ -630,7 +630,7 @@ async fn everything_works_over_http_1_0_and_nothing_is_chunked() {
         events.expect_opening().await;
         assert_eq!(ask("POST", &path, &record(HANDSHAKE)).await.status, 200);
         assert_eq!(events.event().await.as_deref(), Some("data: {}\u{1e}"));
-        assert_eq!(messages(events.event().await.expect("welcome")[6..].as_bytes())[0]["target"], "welcome");
+        assert_eq!(messages(&events.event().await.expect("welcome").as_bytes()[6..])[0]["target"], "welcome");
         ask("POST", &path, &message_bytes(&json!({"type": 7}))).await;
         assert_eq!(events.event().await.as_deref(), Some("data: {\"type\":7}\u{1e}"));
         assert_eq!(events.event().await, None);
