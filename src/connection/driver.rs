@@ -202,9 +202,8 @@ impl<T: Tenant> Driver<T> {
 
     /// The client is back. Whatever socket it had before is dropped, even if it is thought alive.
     fn plug_in(&mut self, arrived: Arrived) {
-        if self.boxed.is_some() {
-            self.session.unplug(&self.link);
-        }
+        // also where that was done when the socket was lost: an acknowledgement may have been queued for nobody since
+        self.session.unplug(&self.link);
         self.reader = FrameReader::default();
         self.boxed = Some(arrived.stream);
         self.seat = arrived.seat;
