@@ -135,7 +135,7 @@ pub(crate) fn rust_client() -> Result<PathBuf, Missing> {
 }
 
 /// Fails by name unless the program answers.
-fn require(program: &str, version: &str, package: &str) -> Result<(), Missing> {
+pub(crate) fn require(program: &str, version: &str, package: &str) -> Result<(), Missing> {
     match Command::new(program).arg(version).output() {
         Ok(output) if output.status.success() => Ok(()),
         _ => Err(Missing { what: format!("{program} is missing"), remedy: format!("apt-get install {package}") }),

@@ -16,12 +16,17 @@
 #![cfg(unix)]
 
 mod install;
+mod proxy;
 mod server;
 mod suite;
 
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use install::Missing;
+use proxy::{CADDY, HAPROXY, NGINX, Played, Proxy, Recipe};
 use server::Server;
 use suite::Suite;
 
@@ -125,6 +130,93 @@ fn rust_signalr_client() {
     });
 }
 
+#[test]
+fn through_nginx() {
+    through("nginx", NGINX);
+}
+
+#[test]
+fn through_haproxy() {
+    through("haproxy", HAPROXY);
+}
+
+#[test]
+fn through_caddy() {
+    through("caddy", CADDY);
+}
+
+#[test]
+fn dotnet_through_nginx() {
+    dotnet_through("dotnet-nginx", NGINX);
+}
+
+#[test]
+fn dotnet_through_haproxy() {
+    dotnet_through("dotnet-haproxy", HAPROXY);
+}
+
+#[test]
+fn dotnet_through_caddy() {
+    dotnet_through("dotnet-caddy", CADDY);
+}
+
+/// What a hub needs to be told, and what a client must not be able to say.
+#[test]
+fn what_proxies_forward() {
+    for (name, recipe) in [("nginx-forwards", NGINX), ("haproxy-forwards", HAPROXY), ("caddy-forwards", CADDY)] {
+        let played = match Played::start(recipe, name) {
+            Ok(played) => played,
+            Err(missing) => {
+                suite::skip(name, &missing);
+                continue;
+            }
+        };
+        let (_client, _server, head) = played.request(
+            "GET /hub?id=a+b%2B HTTP/1.1\r\nHost: app.example:8443\r\nX-Forwarded-For: 192.0.2.1\r\n\
+             Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        );
+        assert!(head.starts_with("get /hub?id=a+b%2b http/1.1\r\n"), "{name}: {head}");
+        for line in
+            ["host: app.example:8443", "x-forwarded-for: 127.0.0.1", "upgrade: websocket", "connection: upgrade"]
+        {
+            assert!(head.lines().any(|one| one == line), "{name} forwards no {line:?}: {head}");
+        }
+        assert!(!head.contains("192.0.2.1"), "{name} believes the client: {head}");
+
+        let (client, mut server, _) = played.request(POLL);
+        drop(client);
+        let end = server.read(&mut [0]);
+        let ended = match &end {
+            Ok(read) => *read == 0,
+            Err(error) => error.kind() == ErrorKind::ConnectionReset,
+        };
+        assert!(ended, "{name} does not tell that the client has dropped its poll: {end:?}");
+    }
+}
+
+/// Longer than a poll waits by default, all three at a time.
+#[test]
+fn idle_polls_outlast_no_proxy() {
+    let idle = [("nginx-idle", NGINX), ("haproxy-idle", HAPROXY), ("caddy-idle", CADDY)].map(|(name, recipe)| {
+        thread::spawn(move || {
+            let played = match Played::start(recipe, name) {
+                Ok(played) => played,
+                Err(missing) => return suite::skip(name, &missing),
+            };
+            let (mut client, mut server, _) = played.request(POLL);
+            thread::sleep(Duration::from_secs(92));
+            let answered = server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+            let mut status = [0; 12];
+            client.read_exact(&mut status).expect("the poll is answered");
+            assert_eq!((answered.ok(), &status), (Some(()), b"HTTP/1.1 200"), "{name}");
+        })
+    });
+    for one in idle {
+        one.join().expect("every proxy holds the poll");
+    }
+}
+
 /// The WebSocket layer alone.
 #[test]
 fn autobahn() {
@@ -144,13 +236,26 @@ fn autobahn() {
 /// What a suite's command is made from.
 struct Run {
     server: Server,
+    proxy: Option<Proxy>,
     transports: String,
 }
 
 impl Run {
+    /// Where the client connects to.
+    fn url(&self) -> String {
+        self.proxy.as_ref().map_or_else(|| self.server.url().to_owned(), Proxy::url)
+    }
+
+    /// Puts a proxy in front of the server.
+    fn behind(&mut self, recipe: Recipe, suite: &str) -> Result<(), Missing> {
+        let upstream = self.server.url().trim_start_matches("http://");
+        self.proxy = Some(Proxy::start(recipe, suite, upstream)?);
+        Ok(())
+    }
+
     /// Adds the arguments that every suite of ours takes.
     fn common_arguments(&self, mut suite: Command) -> Command {
-        suite.arg(self.server.url()).args(["--transports", &self.transports, "--without", &without().join(",")]);
+        suite.arg(self.url()).args(["--transports", &self.transports, "--without", &without().join(",")]);
         if Server::is_reference() {
             suite.arg("--reference");
         }
@@ -170,6 +275,22 @@ fn javascript(run: &mut Run, client: &str) -> Result<Command, Missing> {
     Ok(node)
 }
 
+fn through(name: &'static str, recipe: Recipe) {
+    Suite::named(name, TRANSPORTS).run(|run| {
+        run.behind(recipe, name)?;
+        javascript(run, "microsoft")
+    });
+}
+
+fn dotnet_through(name: &'static str, recipe: Recipe) {
+    Suite::named(name, TRANSPORTS).tolerating(&without()).run(|run| {
+        run.behind(recipe, name)?;
+        let mut client = dotnet(run)?;
+        client.arg("--quick");
+        Ok(client)
+    });
+}
+
 fn chromium(run: &mut Run) -> Result<Command, Missing> {
     let browser = install::chromium()?;
     let modules = install::node_modules("browser")?;
@@ -182,7 +303,7 @@ fn chromium(run: &mut Run) -> Result<Command, Missing> {
 
 fn dotnet(run: &mut Run) -> Result<Command, Missing> {
     let mut client = Command::new(install::dotnet()?);
-    client.arg("NetClient").arg(run.server.url()).args(["--transports", &run.transports]);
+    client.arg("NetClient").arg(run.url()).args(["--transports", &run.transports]);
     Ok(client)
 }
 
@@ -202,6 +323,9 @@ fn java(run: &mut Run, release: &str) -> Result<Command, Missing> {
 fn go(run: &mut Run) -> Result<Command, Missing> {
     Ok(run.common_arguments(Command::new(install::go()?)))
 }
+
+/// Seen from a proxy.
+const POLL: &str = "GET /hub?id=a HTTP/1.1\r\nHost: app.example\r\n\r\n";
 
 /// The transports of a suite that are not left out for now.
 fn transports(wanted: &[&str]) -> String {

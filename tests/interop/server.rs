@@ -100,12 +100,12 @@ fn example(name: &str) -> PathBuf {
     program
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("a bound socket has an address").port()
 }
 
-fn await_accept(port: u16, process: &mut Child, log: &PathBuf) {
+pub(crate) fn await_accept(port: u16, process: &mut Child, log: &PathBuf) {
     let deadline = Instant::now() + START_PATIENCE;
     while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
         let ended = process.try_wait().expect("a child can be waited for");

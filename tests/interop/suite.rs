@@ -34,7 +34,7 @@ impl Suite {
         if transports.is_empty() {
             return println!("{}: all its transports are left out for now", self.name);
         }
-        let mut run = Run { server: Server::start(self.name), transports };
+        let mut run = Run { server: Server::start(self.name), proxy: None, transports };
         let command = match client(&mut run) {
             Ok(command) => command,
             Err(missing) => return skip(self.name, &missing),
@@ -98,7 +98,7 @@ fn closing_line(line: &str) -> Option<(&str, usize, usize)> {
     Some((line, passed.parse().ok()?, failed.parse().ok()?))
 }
 
-fn skip(name: &str, missing: &Missing) {
+pub(crate) fn skip(name: &str, missing: &Missing) {
     let Missing { what, remedy } = missing;
     assert!(env::var_os("HUBWIRE_NO_SKIP").is_none(), "{name} would be skipped: {what} ({remedy})");
     // Past libtest, which shows the output of a passed test to nobody.
