@@ -98,9 +98,9 @@ impl ReceivedCount {
         due.then_some(self.latest)
     }
 
-    /// The last acknowledgement may have died with the socket: it is due again.
+    /// The last acknowledgement, if there was anything to acknowledge, may have died with the socket: it is due again.
     pub(crate) fn forget_acknowledgement(&mut self) {
-        self.acknowledged = self.acknowledged.min(self.latest - 1);
+        self.acknowledged = self.acknowledged.min((self.latest - 1).max(0));
     }
 }
 
@@ -134,6 +134,8 @@ mod tests {
     #[test]
     fn a_message_that_comes_again_is_told_apart() {
         let mut count = ReceivedCount::default();
+        count.forget_acknowledgement();
+        assert_eq!(count.acknowledgement(), None);
         assert!((0..5).all(|_| count.receive()));
         assert_eq!(count.acknowledgement(), Some(5));
         assert_eq!(count.acknowledgement(), None);
