@@ -400,7 +400,8 @@ async fn a_client_is_not_timed_out_for_its_absence() {
         assert_eq!(goes_on_at(&mut client).await, 1);
         tokio::time::sleep(Duration::from_millis(1_500)).await;
         client.say(sequence(2)).await;
-        client.settle().await;
+        client.say(echo("alive")).await;
+        assert_eq!(client.outcome("alive").await, Ok(json!("alive")));
     })
     .await;
 }
