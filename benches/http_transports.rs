@@ -116,6 +116,8 @@ async fn open(server: SocketAddr, transport: Transport, posts: &mut Http) -> Res
     let mut incoming = Http::connect(server).await?;
     if transport == Transport::Events {
         incoming.send("GET", &path, "Accept: text/event-stream\r\n", b"").await?;
+        // what is posted to a connection that has not opened is refused
+        incoming.until(|text| text.contains("\r\n\r\n")).await?;
         posts.request("POST", &path, "", HANDSHAKE).await?;
         incoming.until(|text| text.contains("{}\u{1e}")).await?;
     } else {
