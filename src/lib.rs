@@ -101,6 +101,7 @@ pub use hub::{
     HubBuilder, HubContext, HubError, HubOptions, HubResult, Inbox, Invocation, Items, Next, Outcome, Pending,
     Permissions, Receivers, Target, UploadStream, Uploaded,
 };
+pub use observe::HubStats;
 pub use protocol::{Binary, Protocol, Value, ValueError};
 pub use transport::{
     AuthenticationRefresh, Cors, CorsFuture, CorsService, Identity, Origins, Policy, RefreshRequest, Serve,

@@ -106,6 +106,9 @@ impl JwtBearerBuilder {
     ///
     /// It is fetched when the first token comes, once an hour after that, and when a token names a key that is not known, at most once a
     /// minute; an answer may take 5 s and have 256 KiB, and no redirect is followed. While there are no keys at all, tokens are answered 503.
+    ///
+    /// The program chooses the cryptography of TLS: it has to install a provider of `rustls` as its default before, or
+    /// [`build`](Self::build) fails.
     #[cfg(feature = "jwks-url")]
     pub fn key_set_url(self, url: impl Into<String>, issuers: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.source(Source::KeySetUrl(url.into(), issuers.into_iter().map(Into::into).collect()))

@@ -3,6 +3,7 @@ use super::keys::{Key, Rules};
 use jsonwebtoken::Header;
 use parking_lot::RwLock;
 use reqwest::{Client, Url, redirect};
+use rustls::crypto::CryptoProvider;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,9 @@ impl Remote {
         let own = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
         if url.scheme() != "https" && !(own && url.scheme() == "http") {
             return Err(BearerError::Url("anybody on the way could replace the keys: it has to be https".into()));
+        }
+        if CryptoProvider::get_default().is_none() {
+            return Err(BearerError::Url("the program has to install a crypto provider of rustls first".into()));
         }
         let client = Client::builder().redirect(redirect::Policy::none()).timeout(LONGEST_FETCH).build();
         let client = client.map_err(|e| BearerError::Url(e.into()))?;

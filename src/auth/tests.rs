@@ -244,7 +244,13 @@ mod url {
         (url, asked)
     }
 
+    /// Once a process, whichever test comes first.
+    fn provider() {
+        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+    }
+
     fn by(url: String) -> JwtBearer {
+        provider();
         JwtBearer::builder().key_set_url(url, [ISSUER]).build().unwrap()
     }
 
@@ -276,6 +282,7 @@ mod url {
             assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{url}");
         }
         assert_eq!(asked.load(SeqCst), 1, "no redirect is followed");
+        provider();
         for wrong in ["http://issuer.example/keys", "ftp://localhost/keys", "keys"] {
             let built = JwtBearer::builder().key_set_url(wrong, [ISSUER]).build();
             assert!(matches!(built, Err(BearerError::Url(_))), "{wrong}");

@@ -124,6 +124,7 @@ pub(crate) enum Answer {
 /// Done when it is returned, or to be awaited because other nodes are involved.
 pub(crate) enum Reached<T> {
     Done(T),
+    #[expect(dead_code, reason = "memory is always done; a backplane between machines is not")]
     Pending(Pin<Box<dyn Future<Output = Result<T, BackplaneError>> + Send>>),
 }
 

@@ -19,8 +19,8 @@ pub enum CloseReason {
     ClientTimeout,
     /// A message could not be understood, or was larger than the receive limit; the text says what was wrong.
     InvalidMessage(Box<str>),
-    /// The `on_connected` handler failed; the text is that of a client error, if it was one.
-    ConnectFailed(Option<Box<str>>),
+    /// The `on_connected` handler failed; the text is what the client is told.
+    ConnectFailed(Box<str>),
     /// Hub code, or another connection's, closed it.
     Aborted,
     /// It did not read: more waited for it than the outbound limit allows, or one write took longer than the send timeout.
@@ -32,6 +32,22 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// Every label, in the order of the variants.
+    pub(crate) const LABELS: [&'static str; 12] = [
+        "client_closed",
+        "transport_lost",
+        "transport_violated",
+        "handshake_timeout",
+        "handshake_refused",
+        "client_timeout",
+        "invalid_message",
+        "connect_failed",
+        "aborted",
+        "slow_receiver",
+        "authentication_expired",
+        "shutdown",
+    ];
+
     /// Tells whether the client is allowed to connect again by itself.
     pub fn allows_reconnect(&self) -> bool {
         self.row().allow_reconnect
@@ -39,10 +55,12 @@ impl CloseReason {
 
     /// The text of the hub's `Close` message: `None` for a close without error.
     pub(crate) fn error(&self, detailed: bool) -> Option<String> {
-        let row = self.row();
-        let kind = row.error?;
+        if let Self::ConnectFailed(text) = self {
+            return Some(text.to_string());
+        }
+        let kind = self.row().error?;
         Some(match self.detail() {
-            Some(detail) if detailed || kind == "HubException" => format!("{CLOSED} {kind}: {detail}"),
+            Some(detail) if detailed => format!("{CLOSED} {kind}: {detail}"),
             _ => CLOSED.to_owned(),
         })
     }
@@ -68,7 +86,6 @@ impl CloseReason {
     fn detail(&self) -> Option<&str> {
         match self {
             Self::InvalidMessage(text) => Some(text),
-            Self::ConnectFailed(text) => text.as_deref(),
             Self::ClientTimeout => {
                 Some("Client hasn't sent a message/ping within the configured ClientTimeoutInterval.")
             }
@@ -77,21 +94,26 @@ impl CloseReason {
     }
 
     fn row(&self) -> Row {
-        let row = |label, goodbye, error, allow_reconnect| Row { label, goodbye, error, allow_reconnect };
+        let row = |label: usize, goodbye, error, allow_reconnect| Row {
+            label: Self::LABELS[label],
+            goodbye,
+            error,
+            allow_reconnect,
+        };
         match self {
             //                                 label                   Close  exception in its error              allowReconnect
-            Self::ClientClosed(_) => row("client_closed", true, None, false),
-            Self::TransportLost => row("transport_lost", false, None, true),
-            Self::TransportViolated(_) => row("transport_violated", false, None, true),
-            Self::HandshakeTimeout => row("handshake_timeout", false, None, false),
-            Self::HandshakeRefused(_) => row("handshake_refused", false, None, false),
-            Self::ClientTimeout => row("client_timeout", true, Some("OperationCanceledException"), true),
-            Self::InvalidMessage(_) => row("invalid_message", true, Some("InvalidDataException"), true),
-            Self::ConnectFailed(_) => row("connect_failed", true, Some("HubException"), false),
-            Self::Aborted => row("aborted", true, None, false),
-            Self::SlowReceiver => row("slow_receiver", true, None, true),
-            Self::AuthenticationExpired => row("authentication_expired", true, None, true),
-            Self::Shutdown => row("shutdown", true, None, true),
+            Self::ClientClosed(_) => row(0, true, None, false),
+            Self::TransportLost => row(1, false, None, true),
+            Self::TransportViolated(_) => row(2, false, None, true),
+            Self::HandshakeTimeout => row(3, false, None, false),
+            Self::HandshakeRefused(_) => row(4, false, None, false),
+            Self::ClientTimeout => row(5, true, Some("OperationCanceledException"), true),
+            Self::InvalidMessage(_) => row(6, true, Some("InvalidDataException"), true),
+            Self::ConnectFailed(_) => row(7, true, None, false),
+            Self::Aborted => row(8, true, None, false),
+            Self::SlowReceiver => row(9, true, None, true),
+            Self::AuthenticationExpired => row(10, true, None, true),
+            Self::Shutdown => row(11, true, None, true),
         }
     }
 }
@@ -116,4 +138,4 @@ struct Row {
     allow_reconnect: bool,
 }
 
-const CLOSED: &str = "Connection closed with an error.";
+pub(crate) const CLOSED: &str = "Connection closed with an error.";

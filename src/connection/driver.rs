@@ -8,7 +8,7 @@ use super::session::{Session, Stop};
 use super::{CloseReason, Link, Receive, Tenant, Turn};
 use crate::protocol::hub::Frame;
 use crate::protocol::websocket::{self, FrameReader, Piece};
-use crate::transport::{Registration, Stream};
+use crate::transport::{Registration, Seat, Stream};
 use socket2::SockRef;
 use std::future::Future;
 use std::io::{self, Read};
@@ -30,6 +30,8 @@ pub(super) struct Driver<T: Tenant> {
     reader: FrameReader,
     /// The stream, where it is not the link's raw socket.
     boxed: Option<Box<dyn Stream>>,
+    /// The stream's place in the accept loop's count: kept as long as the stream.
+    seat: Option<Seat>,
     /// Frames that came with the request, behind its end: the first to be read.
     early: Box<[u8]>,
     goodbye: Option<Goodbye>,
@@ -57,6 +59,7 @@ impl<T: Tenant> Driver<T> {
         link: Arc<Link>,
         tenant: Arc<T>,
         boxed: Option<Box<dyn Stream>>,
+        seat: Option<Seat>,
         early: Box<[u8]>,
         registration: Option<Registration>,
     ) -> Self {
@@ -65,6 +68,7 @@ impl<T: Tenant> Driver<T> {
             session: Session::new(tenant),
             reader: FrameReader::default(),
             boxed,
+            seat,
             early,
             goodbye: None,
             heard: false,
@@ -188,6 +192,7 @@ impl<T: Tenant> Driver<T> {
     /// The socket is lost: the connection waits for its client to come back, within the disconnect timeout.
     fn unplug(&mut self) {
         self.boxed = None;
+        self.seat = None;
         self.reader = FrameReader::default();
         self.session.unplug(&self.link);
         self.link.unplug();
@@ -197,11 +202,11 @@ impl<T: Tenant> Driver<T> {
 
     /// The client is back. Whatever socket it had before is dropped, even if it is thought alive.
     fn plug_in(&mut self, arrived: Arrived) {
-        if self.boxed.is_some() {
-            self.session.unplug(&self.link);
-        }
+        // also where that was done when the socket was lost: an acknowledgement may have been queued for nobody since
+        self.session.unplug(&self.link);
         self.reader = FrameReader::default();
         self.boxed = Some(arrived.stream);
+        self.seat = arrived.seat;
         self.early = arrived.early;
         self.link.shared.waiting.remove(&self.link);
         self.link.replay();

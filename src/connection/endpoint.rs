@@ -73,18 +73,18 @@ impl<T: Tenant> Accept for Endpoint<T> {
         let metrics = &self.shared.metrics;
         let Opening { id, facts, duplex, early, registration } = opening;
         let resumable = registration.as_ref().is_some_and(Registration::may_resume);
-        let (socket, boxed, http) = match duplex {
+        let (socket, boxed, seat, http) = match duplex {
             // its socket is replaced one day, so nobody but its own task may hold it
-            Duplex::Tcp(socket) if resumable => (None, Some(Box::new(socket) as Box<dyn Stream>), None),
-            Duplex::Tcp(socket) => {
+            Duplex::Tcp(socket, seat) if resumable => (None, Some(Box::new(socket) as Box<dyn Stream>), seat, None),
+            Duplex::Tcp(socket, seat) => {
                 metrics.raw_sockets.add(1);
-                (Some(socket), None, None)
+                (Some(socket), None, seat, None)
             }
             Duplex::Boxed(stream) => {
                 metrics.boxed_streams.add(1);
-                (None, Some(stream), None)
+                (None, Some(stream), None, None)
             }
-            Duplex::Http(channel) => (None, None, Some(channel)),
+            Duplex::Http(channel) => (None, None, None, Some(channel)),
         };
         let resumption = resumable.then(Box::default);
         let link = Link::new(id, facts, self.shared.clone(), socket, http.clone(), resumption);
@@ -104,7 +104,7 @@ impl<T: Tenant> Accept for Endpoint<T> {
         metrics.connections.up();
         let tenant = self.tenant.clone();
         match http {
-            None => drop(self.shared.tasks.spawn(Driver::new(link, tenant, boxed, early, registration))),
+            None => drop(self.shared.tasks.spawn(Driver::new(link, tenant, boxed, seat, early, registration))),
             Some(channel) => {
                 let source: Weak<Link> = Arc::downgrade(&link);
                 channel.open(source as Weak<dyn Source>);

@@ -261,13 +261,21 @@ impl Link {
     /// Wakes the task if it has to go on writing, and whoever waits for room.
     fn after_writing(&self, outbound: MutexGuard<'_, Outbound>) {
         let unfinished = !outbound.is_empty();
+        self.after_progress(outbound);
+        if unfinished {
+            self.task.wake();
+        }
+    }
+
+    /// Wakes whoever waits for room. The task itself, which goes on writing, is not woken for that: a full stream does it when it is writable.
+    fn after_progress(&self, outbound: MutexGuard<'_, Outbound>) {
         let roomy = outbound.reply_bytes() <= self.shared.options.reply_limit / 2;
         drop(outbound);
         if roomy {
             self.room.notify_waiters();
-        }
-        if unfinished || (roomy && self.signals.load(Ordering::Relaxed) & WAITING != 0) {
-            self.task.wake();
+            if self.signals.load(Ordering::Relaxed) & WAITING != 0 {
+                self.task.wake();
+            }
         }
     }
 
@@ -305,6 +313,8 @@ impl Link {
     pub(super) fn replay(&self) {
         let protocol = self.protocol();
         self.outbound.lock().replay(|oldest| Frame::sequence(protocol, oldest));
+        // its silence while it had no socket does not count
+        self.deadlines.seen(self.shared.sweep.now());
         self.deadlines.absent(None);
     }
 
@@ -327,7 +337,7 @@ impl Link {
     pub(super) fn wrote(&self, written: usize) {
         let mut outbound = self.outbound.lock();
         outbound.wrote(written);
-        self.after_writing(outbound);
+        self.after_progress(outbound);
     }
 
     /// For the send timeout of a boxed stream: it took everything, or is full since now unless it was before.
@@ -343,6 +353,7 @@ impl Link {
     pub(super) fn finish(&self, keep_queued: bool) {
         let mut outbound = self.outbound.lock();
         outbound.finished = true;
+        outbound.forget_log();
         if !keep_queued {
             outbound.discard();
         }

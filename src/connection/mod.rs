@@ -16,6 +16,7 @@ mod resumption;
 mod session;
 mod sweep;
 
+pub(crate) use close::CLOSED;
 pub use close::CloseReason;
 use credential::Credential;
 pub(crate) use endpoint::Endpoint;

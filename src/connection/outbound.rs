@@ -190,6 +190,11 @@ impl Outbound {
         self.log = Some(Box::new(Log { sent: SentLog::default(), limit }));
     }
 
+    /// The connection ends and will not be resumed: nothing is held back any more, or the end would be too.
+    pub(super) fn forget_log(&mut self) {
+        self.log = None;
+    }
+
     /// The client has everything up to this message.
     pub(super) fn acknowledge(&mut self, number: i64) {
         if let Some(log) = &mut self.log {

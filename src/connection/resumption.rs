@@ -1,5 +1,5 @@
 use super::{CloseReason, Link};
-use crate::transport::{Duplex, Resumable, Resume, Stream};
+use crate::transport::{Duplex, Resumable, Resume, Seat, Stream};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -19,6 +19,7 @@ pub(super) struct Resumption {
 /// A new socket, and what came on it right behind the request.
 pub(super) struct Arrived {
     pub(super) stream: Box<dyn Stream>,
+    pub(super) seat: Option<Seat>,
     pub(super) early: Box<[u8]>,
 }
 
@@ -46,13 +47,13 @@ impl Resume for Link {
     }
 
     fn resume(&self, duplex: Duplex, early: Box<[u8]>) {
-        let stream: Box<dyn Stream> = match duplex {
-            Duplex::Tcp(socket) => Box::new(socket),
-            Duplex::Boxed(stream) => stream,
+        let (stream, seat): (Box<dyn Stream>, _) = match duplex {
+            Duplex::Tcp(socket, seat) => (Box::new(socket), seat),
+            Duplex::Boxed(stream) => (stream, None),
             Duplex::Http(_) => return,
         };
         if let Some(resumption) = &self.resumption {
-            *resumption.arrived.lock() = Some(Arrived { stream, early });
+            *resumption.arrived.lock() = Some(Arrived { stream, seat, early });
             self.task.wake();
         }
     }
@@ -85,14 +86,14 @@ impl Waiting {
         state.oldest_first.insert(place, Arc::downgrade(link));
         let own = state.by_owner.entry(owner(link)).or_default();
         own.push_back(place);
-        let spent_by_owner = (own.len() > options.max_resumable_per_owner).then(|| own.front().copied()).flatten();
-        let spent_in_all = (state.oldest_first.len() > options.max_resumable)
-            .then(|| state.oldest_first.first_key_value().map(|(place, _)| *place))
-            .flatten();
-        let evicted: Vec<_> = [spent_by_owner, spent_in_all].into_iter().flatten().collect();
-        let evicted: Vec<_> = evicted.iter().filter_map(|place| state.oldest_first.get(place)?.upgrade()).collect();
+        let spent_by_owner = (own.len() > options.max_resumable_per_owner).then(|| own.pop_front()).flatten();
+        let mut evicted: Vec<_> = spent_by_owner.and_then(|place| state.oldest_first.remove(&place)).into_iter().collect();
+        if state.oldest_first.len() > options.max_resumable {
+            evicted.extend(state.oldest_first.pop_first().map(|(_, link)| link));
+        }
         drop(state);
-        for link in evicted {
+        // they have left the count already: more may come before their tasks have ended
+        for link in evicted.iter().filter_map(Weak::upgrade) {
             link.shared.metrics.resumable_evicted.add(1);
             link.close(CloseReason::TransportLost);
         }

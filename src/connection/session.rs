@@ -184,9 +184,7 @@ impl<T: Tenant> Session<T> {
             }
             Stop::Reason(_) | Stop::CloseFrame => {}
         }
-        if reason == CloseReason::SlowReceiver {
-            link.shared.metrics.slow_receivers.add(1);
-        }
+        link.shared.metrics.ended(&reason);
         debug!(connection = %link.id(), %reason, "connection closes");
         if let Some(mut receiver) = self.receiver.take() {
             receiver.closed(link, &reason);

@@ -2,6 +2,7 @@ use super::clients::{Client, Groups, Receivers, texts};
 use super::pending::Pending;
 use super::shared::Shared;
 use crate::backplane::{Audience, Query, Whom};
+use crate::observe::HubStats;
 use std::fmt;
 use std::sync::Arc;
 
@@ -25,6 +26,11 @@ pub struct HubContext(Arc<Shared>);
 impl HubContext {
     pub(super) fn of(hub: &Arc<Shared>) -> Self {
         Self(hub.clone())
+    }
+
+    /// Returns what has happened to the hub's connections on this node.
+    pub fn stats(&self) -> HubStats {
+        self.0.metrics.stats()
     }
 
     /// Returns every connection.

@@ -3,6 +3,7 @@ use super::connection::{ConnectionState, Moment};
 use super::contain::{Contained, Panicked, contained};
 use super::shared::{Handling, LifeCycle};
 use super::{Connection, HubError, HubResult};
+use crate::connection::CLOSED;
 use crate::connection::CloseReason;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -57,7 +58,7 @@ impl ConnectionState {
             }
             Err(error) => {
                 self.life_cycle.enter(REFUSED);
-                Err(refusal(&error))
+                Err(self.refusal(&error))
             }
         }
     }
@@ -74,7 +75,7 @@ impl ConnectionState {
             }
             Err(error) => {
                 self.life_cycle.enter(REFUSED);
-                self.link.close(refusal(&error));
+                self.link.close(self.refusal(&error));
             }
         }
     }
@@ -119,6 +120,11 @@ impl ConnectionState {
         );
     }
 
+    fn refusal(&self, error: &HubError) -> CloseReason {
+        log_failure(error);
+        CloseReason::ConnectFailed(error.told(CLOSED, self.link.options().detailed_errors).into())
+    }
+
     fn span(&self, handler: &'static str) -> Span {
         debug_span!("life_cycle", connection = self.id(), handler)
     }
@@ -137,11 +143,6 @@ fn begin(handler: &LifeCycle, state: &Arc<ConnectionState>, cx: &mut Context<'_>
         Poll::Ready(outcome) => outcome.map(|()| None),
         Poll::Pending => Ok(Some(handling)),
     }
-}
-
-fn refusal(error: &HubError) -> CloseReason {
-    log_failure(error);
-    CloseReason::ConnectFailed(error.client_text().map(Into::into))
 }
 
 fn log_failure(error: &HubError) {

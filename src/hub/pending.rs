@@ -3,7 +3,8 @@ use crate::backplane::{BackplaneError, Reached};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use tokio::task::coop;
 
 /// Something that has begun and may have to be waited for, because other nodes are involved. On this node it is done.
 #[must_use = "unless it is awaited nobody learns of an error"]
@@ -42,7 +43,11 @@ impl<T> Future for Pending<T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<HubResult<T>> {
         match &mut self.get_mut().0 {
-            State::Done(value) => Poll::Ready(value.take().expect("a future is not polled after its end")),
+            State::Done(value) => {
+                // a task that sends all the time is never made to wait by what it sends to, and others want the thread as well
+                ready!(coop::poll_proceed(cx)).made_progress();
+                Poll::Ready(value.take().expect("a future is not polled after its end"))
+            }
             State::Waiting(rest) => rest.as_mut().poll(cx),
         }
     }

@@ -1,3 +1,4 @@
+use crate::connection::CloseReason;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The figures of one hub (or service): made once, read at any time.
@@ -11,14 +12,54 @@ pub(crate) struct HubMetrics {
     pub(crate) boxed_streams: Counter,
     /// Messages to slow receivers that were dropped, whatever the policy.
     pub(crate) pushes_dropped: Counter,
-    /// Connections that ended because they did not read.
-    pub(crate) slow_receivers: Counter,
+    /// Connections that have ended, by the label of their reason.
+    pub(crate) ended: [Counter; CloseReason::LABELS.len()],
     /// Connections that could have been resumed and were ended for want of room.
     pub(crate) resumable_evicted: Counter,
     /// Messages of an unknown type, skipped.
     pub(crate) unknown_messages: Counter,
     /// Handlers that panicked.
     pub(crate) panics: Counter,
+}
+
+/// What has happened to the connections of a hub since it was built, on this node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HubStats {
+    /// Connections that are open now, those included that are closing.
+    pub connections: u64,
+    /// Messages that were dropped because a receiver did not read, whatever the policy.
+    pub messages_dropped: u64,
+    /// Connections that could have been resumed and were ended for want of room.
+    pub resumable_evicted: u64,
+    /// Messages of a type that is not known, which were skipped.
+    pub unknown_messages: u64,
+    /// Handlers that panicked.
+    pub panics: u64,
+    /// Connections that have ended, by reason: a label as [`CloseReason`] prints it, and how many.
+    pub ended: Vec<(&'static str, u64)>,
+}
+
+impl HubMetrics {
+    pub(crate) fn stats(&self) -> HubStats {
+        let ended = CloseReason::LABELS.iter().zip(&self.ended).map(|(label, count)| (*label, count.value()));
+        HubStats {
+            connections: self.connections.value(),
+            messages_dropped: self.pushes_dropped.value(),
+            resumable_evicted: self.resumable_evicted.value(),
+            unknown_messages: self.unknown_messages.value(),
+            panics: self.panics.value(),
+            ended: ended.collect(),
+        }
+    }
+
+    /// A connection has ended.
+    pub(crate) fn ended(&self, reason: &CloseReason) {
+        let at = CloseReason::LABELS.iter().position(|label| *label == reason.label());
+        if let Some(counter) = at.and_then(|at| self.ended.get(at)) {
+            counter.add(1);
+        }
+    }
 }
 
 /// A number that only grows.

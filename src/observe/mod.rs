@@ -3,3 +3,4 @@
 mod metrics;
 
 pub(crate) use metrics::HubMetrics;
+pub use metrics::HubStats;

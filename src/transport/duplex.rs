@@ -1,4 +1,5 @@
 use super::HttpChannel;
+use super::serve::Seat;
 use std::fmt;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -6,8 +7,9 @@ use tokio::net::TcpStream;
 
 /// What carries a connection, both ways.
 pub(crate) enum Duplex {
-    /// A WebSocket on the TCP stream itself: anybody may write to it without waking its task.
-    Tcp(TcpStream),
+    /// A WebSocket on the TCP stream itself: anybody may write to it without waking its task. Its place in our accept loop's count, if it
+    /// came from there, is to be kept as long as the stream.
+    Tcp(TcpStream, Option<Seat>),
     /// A WebSocket on whatever else an embedder's server gave: TLS, a pipe. Only the connection's own task touches it.
     Boxed(Box<dyn Stream>),
     /// HTTP requests, for server-sent events and long polling.
@@ -21,7 +23,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
 impl fmt::Debug for Duplex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Tcp(_) => "Duplex::Tcp",
+            Self::Tcp(..) => "Duplex::Tcp",
             Self::Boxed(_) => "Duplex::Boxed",
             Self::Http(_) => "Duplex::Http",
         })

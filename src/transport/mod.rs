@@ -38,6 +38,7 @@ pub(crate) use query::Query;
 pub use refresh::{AuthenticationRefresh, RefreshRequest};
 pub(crate) use registry::{Registration, Registry};
 pub(crate) use routes::{Endpoints, routes};
+pub(crate) use serve::Seat;
 pub use serve::{Serve, ServeOptions, serve};
 #[cfg(feature = "testing")]
 pub(crate) use websocket::{UpgradeRequest, upgrade};

@@ -224,9 +224,7 @@ mod tests {
     }
 
     fn hub(refresh: Option<AuthenticationRefresh>) -> (Router, Arc<Endpoints>) {
-        let mut options = TransportOptions::default();
-        options.transports = vec![Transport::WebSockets, Transport::ServerSentEvents, Transport::LongPolling];
-        options.authentication_refresh = refresh;
+        let options = TransportOptions { authentication_refresh: refresh, ..TransportOptions::default() };
         let endpoints = Endpoints::new(options, None::<Policy>, Arc::new(Nobody));
         (routes("/hub", endpoints.clone()), endpoints)
     }

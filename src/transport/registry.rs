@@ -1,4 +1,3 @@
-use super::serve::Seat;
 use super::{ConnectionId, ConnectionToken, HttpChannel, Identity, Resume, Standing, Transport};
 use dashmap::{DashMap, Entry};
 use parking_lot::Mutex;
@@ -253,7 +252,7 @@ impl Registry {
     }
 
     fn registration(self: &Arc<Self>, token: ConnectionToken) -> Registration {
-        Registration { registry: self.clone(), token, _seat: None }
+        Registration { registry: self.clone(), token }
     }
 }
 
@@ -262,15 +261,6 @@ impl Registry {
 pub(crate) struct Registration {
     registry: Arc<Registry>,
     token: ConnectionToken,
-    /// Its place in the accept loop's count, if it has a TCP connection of its own that came from there.
-    _seat: Option<Seat>,
-}
-
-impl Registration {
-    /// Keeps the accept loop's place taken until the connection has ended.
-    pub(super) fn keep(&mut self, seat: Option<Seat>) {
-        self._seat = seat;
-    }
 }
 
 impl Registration {

@@ -196,13 +196,12 @@ impl Endpoints {
 
     /// Starts a connection.
     fn start(&self, started: Started, transport: Transport, mut request: Request) -> Result<Response, Refusal> {
-        let Started { id, mut registration, channel } = started;
+        let Started { id, registration, channel } = started;
         let query = Query::new(request.uri().query()).without_secrets();
         let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
         let facts = Facts { identity: self.limited(identity(&request)), transport, address, query };
         let Some(channel) = channel else {
-            let mut upgrade = UpgradeRequest::take(&mut request).ok_or(Refusal::NoUpgrade)?;
-            registration.keep(upgrade.take_seat());
+            let upgrade = UpgradeRequest::take(&mut request).ok_or(Refusal::NoUpgrade)?;
             let accept = self.accept.clone();
             let opened = move |duplex, early| {
                 accept.accept(Opening { id, facts, duplex, early, registration: Some(registration) });

@@ -116,8 +116,6 @@ impl Serve {
                     continue;
                 }
             };
-            let _ = socket.set_nodelay(true);
-            limit_unsent(&socket);
             let connection = Connection {
                 router: self.router.clone(),
                 seat,
@@ -156,7 +154,7 @@ impl std::fmt::Debug for Serve {
 
 /// A place among the connections that are let in at a time, taken until the last clone is gone. Requests that can be upgraded carry one.
 #[derive(Debug, Clone)]
-pub(super) struct Seat {
+pub(crate) struct Seat {
     _permit: Arc<OwnedSemaphorePermit>,
 }
 
@@ -171,9 +169,13 @@ struct Connection {
 
 impl Connection {
     async fn run(self, socket: TcpStream, watcher: hyper_util::server::graceful::Watcher) {
-        // hyper allocates when it is polled: a connection that says nothing costs a task and a timer, and not for long
+        // hyper allocates when it is polled: a connection that says nothing costs a task and a timer, and not for long. Peeked, since tokio
+        // takes a socket that it has just accepted for readable
+        let mut first_request = pin!(sleep(self.header_timeout));
+        let mut first = [0];
         tokio::select! {
-            first = timeout(self.header_timeout, socket.readable()) => if first.is_err() { return },
+            first = socket.peek(&mut first) => if !matches!(first, Ok(1..)) { return },
+            () = &mut first_request => return,
             () = self.stopping.cancelled() => return,
         }
         let line = Line::default();
@@ -182,7 +184,6 @@ impl Connection {
         let served = self.http.serve_connection_with_upgrades(TokioIo::new(socket), service);
         let mut served = pin!(watcher.watch(served.into_owned()));
         // hyper's header timeout starts when the protocol is known: the first bytes, which tell, could be dripped for ever
-        let first_request = sleep(self.header_timeout);
         let outcome = tokio::select! {
             outcome = &mut served => outcome,
             () = line.0.cut.notified() => return,
@@ -260,6 +261,9 @@ fn builder(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
     http.http2()
         .timer(TokioTimer::new())
         .max_header_list_size(options.max_header_bytes.try_into().unwrap_or(u32::MAX))
+        .initial_stream_window_size(HTTP2_WINDOW)
+        .initial_connection_window_size(HTTP2_WINDOW * 4)
+        .max_send_buf_size(HTTP2_WINDOW as usize)
         .keep_alive_interval(Some(Duration::from_secs(20)));
     http
 }
@@ -272,6 +276,7 @@ async fn accept(listener: &TcpListener, room: &Arc<Semaphore>, pace: &mut Pace) 
     pace.count();
     // fails when the client is gone already
     let _ = socket.set_nodelay(true);
+    limit_unsent(&socket);
     Ok((socket, Seat { _permit: Arc::new(permit) }))
 }
 
@@ -317,6 +322,8 @@ fn is_about_one_connection(e: &io::Error) -> bool {
 }
 
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(200);
+/// Bytes that an HTTP/2 client may send, and a response may hold, before anybody reads them: for each request, and four times that in all.
+const HTTP2_WINDOW: u32 = 64 * 1024;
 const BURST: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

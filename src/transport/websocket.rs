@@ -41,11 +41,6 @@ impl UpgradeRequest {
         let seat = request.extensions_mut().remove::<Seat>();
         Some(Self { accept_key, on_upgrade, seat })
     }
-
-    /// Takes the place in the accept loop's count that came with the request.
-    pub(super) fn take_seat(&mut self) -> Option<Seat> {
-        self.seat.take()
-    }
 }
 
 /// Grants the upgrade, and hands the stream to `opened` once the HTTP stack has let go of it, with bytes that were read too far.
@@ -59,8 +54,8 @@ pub(crate) fn upgrade(
     tokio::spawn(async move {
         match request.on_upgrade.await {
             Ok(upgraded) => {
-                let (duplex, early) = take_back(upgraded);
-                if let Duplex::Tcp(socket) = &duplex {
+                let (duplex, early) = take_back(upgraded, request.seat);
+                if let Duplex::Tcp(socket, _) = &duplex {
                     let _ = socket.set_nodelay(true);
                     if let Some(size) = send_buffer {
                         let _ = SockRef::from(socket).set_send_buffer_size(size);
@@ -83,13 +78,13 @@ pub(crate) fn upgrade(
 }
 
 /// The raw TCP stream where there is one: under hyper-util's builder (ours and `axum::serve`'s), then under hyper's own.
-fn take_back(upgraded: Upgraded) -> (Duplex, Bytes) {
+fn take_back(upgraded: Upgraded, seat: Option<Seat>) -> (Duplex, Bytes) {
     let upgraded = match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
-        Ok(parts) => return (Duplex::Tcp(parts.io.into_inner()), parts.read_buf),
+        Ok(parts) => return (Duplex::Tcp(parts.io.into_inner(), seat), parts.read_buf),
         Err(upgraded) => upgraded,
     };
     match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => (Duplex::Tcp(parts.io.into_inner()), parts.read_buf),
+        Ok(parts) => (Duplex::Tcp(parts.io.into_inner(), seat), parts.read_buf),
         Err(upgraded) => (Duplex::Boxed(Box::new(TokioIo::new(upgraded))), Bytes::new()),
     }
 }
@@ -128,7 +123,9 @@ mod tests {
         let request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\
             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\nearly";
         client.write_all(request).await.unwrap();
-        let (Duplex::Tcp(socket), early) = opened.recv().await.unwrap() else { panic!("axum gives a TCP stream") };
+        let (Duplex::Tcp(socket, None), early) = opened.recv().await.unwrap() else {
+            panic!("axum gives a TCP stream")
+        };
         assert_eq!(&*early, b"early");
         assert!(socket.nodelay().unwrap());
         // Linux doubles what is asked for

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::routing::get;
 use futures_util::FutureExt;
 use hubwire::testing::upgrades;
-use hubwire::{Hub, HubResult, ServeOptions};
+use hubwire::{Hub, HubOptions, HubResult, ServeOptions};
 use serde_json::json;
 use std::future::pending;
 use std::io;
@@ -53,7 +53,13 @@ impl Server {
     async fn start_with_drain(options: ServeOptions, drain: Duration) -> Self {
         let app = App { gate: Arc::default(), passed: Arc::default() };
         let (gate, passed) = (app.gate.clone(), app.passed.clone());
-        let hub = Hub::with_state(app.clone()).method("Now", async |n: u32| Ok(n)).method("Wait", wait).build();
+        let mut hub_options = HubOptions::default();
+        hub_options.transport.stateful_reconnect = true;
+        let hub = Hub::with_state(app.clone())
+            .options(hub_options)
+            .method("Now", async |n: u32| Ok(n))
+            .method("Wait", wait)
+            .build();
         let slow = get(|State(gate): State<Arc<Gate>>| async move {
             gate.pass().await;
             "slow"
@@ -247,6 +253,39 @@ async fn websockets_count_among_the_connections() {
     }
 }
 
+/// Whoever comes back would otherwise wait for the place that its own lost socket has.
+#[tokio::test]
+async fn a_connection_that_waits_to_be_resumed_takes_no_place() {
+    let mut options = patient();
+    options.max_connections = 1;
+    let server = Server::start(options).await;
+    let mut stream = server.tcp().await;
+    let negotiate = "POST /hub/negotiate?negotiateVersion=1&useStatefulReconnect=true HTTP/1.1\r\nHost: test\r\n\
+        Connection: close\r\nContent-Length: 0\r\n\r\n";
+    stream.write_all(negotiate.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    drop(stream);
+    let body: serde_json::Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert_eq!(body["useStatefulReconnect"], true);
+    let upgrade = UPGRADE.replace("/hub", &format!("/hub?id={}", body["connectionToken"].as_str().unwrap()));
+
+    let mut peer = Peer::new(Box::new(server.tcp().await));
+    peer.write(upgrade.as_bytes()).await;
+    assert_eq!(peer.head().await, 101);
+    peer.say(json!({"protocol": "json", "version": 2})).await;
+    assert_eq!(peer.next().await, Event::Message(json!({})));
+    for _ in 0..2 {
+        drop(peer);
+        peer = Peer::new(Box::new(server.tcp().await));
+        peer.write(upgrade.as_bytes()).await;
+        assert_eq!(peer.head().await, 101);
+        // resumed: it goes on with the next sequence
+        assert_eq!(peer.next().await, Event::Message(json!({"type": 9, "sequenceId": 1})));
+    }
+    assert_eq!(server.hub.context().connection_count(), 1);
+}
+
 #[tokio::test]
 async fn a_request_gives_its_place_back() {
     let mut options = patient();
@@ -384,7 +423,7 @@ async fn a_call_that_does_not_end_is_not_waited_for_for_ever() {
     let (hub, gate, passed) = (server.hub.clone(), server.gate.clone(), server.passed.clone());
     server.stopped().await;
     assert!(!passed.load(Relaxed));
-    assert_eq!(hub.drain(SOON).await, false, "it still runs");
+    assert!(!hub.drain(SOON).await, "it still runs");
     gate.open();
     drop(peer);
     assert!(hub.drain(PATIENCE).await);

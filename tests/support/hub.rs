@@ -207,6 +207,11 @@ impl Client {
         Self { peer, protocol, id: String::new(), splitter, queue: VecDeque::new(), end: None, calls: 0 }
     }
 
+    /// A client that is back on a new socket, where no handshake comes.
+    pub fn resumed(peer: RawPeer, protocol: Protocol) -> Self {
+        Self { splitter: Splitter::behind_handshake(protocol), ..Self::silent(peer, protocol) }
+    }
+
     /// Awaits the handshake response and `welcome`, whose id it keeps.
     pub async fn meet(&mut self) {
         let response = self.message().await;

@@ -140,6 +140,11 @@ impl RawPeer {
     /// Connects TCP only.
     pub async fn tcp(server: &TestServer) -> Self {
         let stream = within("a TCP connection", TcpStream::connect(server.addr())).await.expect("the server accepts");
+        Self::over(stream)
+    }
+
+    /// A peer on a socket that is connected already, to the server or to something in between.
+    pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("a TCP socket");
         Self { stream, input: Vec::new(), taken: 0, partial: None, closing: false, polite: true }
     }

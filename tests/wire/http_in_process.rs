@@ -6,7 +6,8 @@ use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{self, Next};
-use hubwire::{Caller, Hub, Identity};
+use futures_util::future::join_all;
+use hubwire::{Caller, Clients, Hub, Identity};
 use serde_json::Value;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -15,6 +16,9 @@ use tower_service::Service;
 /// A hub whose users say in a header who they are.
 fn router() -> Router {
     let hub = Hub::with_state(())
+        .method("Say", |caller: Caller, clients: Clients, number: u32| async move {
+            clients.client(caller.id()).send("said", (number,)).await
+        })
         .method("Me", |caller: Caller| async move { Ok(caller.user_id().map(str::to_owned)) })
         .build();
     hub.routes("/hub").layer(middleware::from_fn(async |mut request: Request, next: Next| {
@@ -144,4 +148,21 @@ async fn a_large_post_for_a_connection_that_nobody_opens_is_let_go() {
     let answer = requests.ask(Method::POST, "ann", &"x".repeat(100_000)).await;
     assert_eq!(answer.status, StatusCode::NOT_FOUND);
     assert_eq!(begun.elapsed().as_secs(), 15);
+}
+
+#[tokio::test(start_paused = true)]
+async fn parallel_posts_are_taken_in_the_order_of_their_arrival() {
+    let router = router();
+    let requests = Requests::polling(&router, "ann").await;
+    let say = |n: u64| text(&format!(r#"{{"type":1,"target":"Say","arguments":[{n}]}}"#));
+    let bodies: Vec<String> = (0..50).map(say).collect();
+    // polled for the first time in this order
+    let answers = join_all(bodies.iter().map(|body| requests.ask(Method::POST, "ann", body))).await;
+    assert!(answers.iter().all(|answer| answer.status == StatusCode::OK));
+    let mut said = String::new();
+    while said.matches('\u{1e}').count() < 50 {
+        said += &requests.ask(Method::GET, "ann", "").await.text;
+    }
+    let wanted: String = (0..50).map(|n| text(&format!(r#"{{"type":1,"target":"said","arguments":[{n}]}}"#))).collect();
+    assert_eq!(said, wanted);
 }

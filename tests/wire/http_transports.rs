@@ -5,6 +5,10 @@ use crate::support::hub::{Client, encode, record};
 use crate::support::server::TestServer;
 use crate::support::ws::RawPeer;
 use crate::support::{PATIENCE, guard, guard_for, within};
+use axum::body::{Body, to_bytes};
+use futures_util::StreamExt;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -63,6 +67,17 @@ impl Requests {
     /// A poll whose answer is read later.
     async fn begin_poll(&self) -> RawPeer {
         self.begin("GET", "", b"").await
+    }
+
+    /// A poll that has arrived and waits: of two, the one that is sent away tells that the other has come.
+    pub(crate) async fn waiting_poll(&self) -> RawPeer {
+        let (mut one, mut other) = (self.begin_poll().await, self.begin_poll().await);
+        let (away, waiting) = tokio::select! {
+            answer = one.response() => (answer, other),
+            answer = other.response() => (answer, one),
+        };
+        assert_eq!(away.map(|answer| answer.status), Some(204));
+        waiting
     }
 
     /// A request whose answer is read later.
@@ -322,18 +337,17 @@ async fn of_two_polls_the_newer_one_stays() {
     guard(async {
         let server = TestServer::ours();
         let requests = Requests::polling(&server, "/conformance").await;
-        let mut polls = Vec::new();
+        let mut poll = requests.waiting_poll().await;
         for _ in 0..4 {
-            polls.push(requests.begin_poll().await);
-            if let [.., older, _] = polls.as_mut_slice() {
-                let answer = older.response().await.expect("an answer");
-                assert_eq!((answer.status, answer.text().as_str()), (204, ""));
-                assert_eq!(answer.header("content-type"), Some("text/plain"));
-                has_poll_headers(&answer);
-            }
+            let newer = requests.begin_poll().await;
+            let answer = poll.response().await.expect("an answer");
+            assert_eq!((answer.status, answer.text().as_str()), (204, ""));
+            assert_eq!(answer.header("content-type"), Some("text/plain"));
+            has_poll_headers(&answer);
+            poll = newer;
         }
         requests.say(json!({"type": 1, "target": "ToCaller", "arguments": ["here"]})).await;
-        let answer = polls.pop().expect("a poll").response().await.expect("an answer");
+        let answer = poll.response().await.expect("an answer");
         assert_eq!(messages(&answer.body)[0]["arguments"][1], "here");
         assert_eq!(requests.call("Echo", json!([1])).await, 1);
     })
@@ -347,9 +361,9 @@ async fn a_poll_that_is_dropped_and_renewed_at_once_keeps_its_connection() {
         let server = TestServer::ours();
         let requests = Requests::polling(&server, "/conformance").await;
         for _ in 0..3 {
-            drop(requests.begin_poll().await);
+            drop(requests.waiting_poll().await);
         }
-        let mut last = requests.begin_poll().await;
+        let mut last = requests.waiting_poll().await;
         // longer than the disconnect timeout; nothing announces that nothing happens
         tokio::time::sleep(Duration::from_secs(17)).await;
         requests.say(json!({"type": 1, "target": "ToCaller", "arguments": ["alive"]})).await;
@@ -366,7 +380,7 @@ async fn a_client_that_stops_polling_is_gone_after_the_disconnect_timeout() {
         let server = TestServer::ours();
         let mut witness = Client::json(&server).await;
         let requests = Requests::polling(&server, "/conformance").await;
-        drop(requests.begin_poll().await);
+        drop(requests.waiting_poll().await);
         let begun = Instant::now();
         while witness.call("Departed", json!([requests.id])).await == Ok(Value::Null) {
             assert!(begun.elapsed() < PATIENCE * 2, "it is still there");
@@ -384,7 +398,7 @@ async fn a_delete_releases_the_waiting_poll() {
         let server = TestServer::ours();
         let mut witness = Client::json(&server).await;
         let requests = Requests::polling(&server, "/conformance").await;
-        let mut poll = requests.begin_poll().await;
+        let mut poll = requests.waiting_poll().await;
         let deleted = requests.delete().await;
         assert_eq!((deleted.status, deleted.text().as_str()), (202, ""));
         let answer = poll.response().await.expect("an answer");
@@ -422,40 +436,36 @@ async fn what_is_posted_before_the_first_poll_is_kept() {
     .await;
 }
 
+/// The order among them is tested without sockets, between which there is none.
 #[tokio::test]
-async fn parallel_posts_are_taken_in_the_order_of_their_arrival() {
+async fn posts_queue_behind_one_that_is_not_whole_and_none_is_refused() {
     guard(async {
         let server = TestServer::ours();
         let requests = Requests::polling(&server, "/conformance").await;
         let call = |n: usize| message_bytes(&json!({"type": 1, "target": "ToCaller", "arguments": [n]}));
-        // the first keeps its body back, so the others queue behind it
         let length = format!("Content-Length: {}\r\n", call(0).len());
-        let mut first = requests.begin("POST", &length, &call(0)[..10]).await;
-        // its head has been read when the interim answer comes
+        // a server asks for a body when the turn of its request has come
+        let mut first = requests.begin("POST", &format!("{length}Expect: 100-continue\r\n"), b"").await;
+        assert_eq!(first.response_head().await.expect("an answer").status, 100);
         let mut posts = Vec::new();
         for n in 1..8 {
-            let mut post = requests.begin("POST", &format!("{length}Expect: 100-continue\r\n"), b"").await;
-            post.send(call(n)).await.expect("the server reads");
-            posts.push(post);
-            // arrival on different sockets has no order but time
-            tokio::time::sleep(Duration::from_millis(30)).await;
+            posts.push(requests.begin("POST", &length, &call(n)).await);
         }
-        let poll = tokio::time::timeout(Duration::from_millis(200), requests.poll()).await;
-        assert!(poll.is_err(), "nothing overtakes the first: {poll:?}");
-        first.send(&call(0)[10..]).await.expect("the server reads");
+        let mut poll = requests.waiting_poll().await;
+        first.send(call(0)).await.expect("the server reads");
         assert_eq!(first.response().await.expect("an answer").status, 200);
-        for mut post in posts {
-            let mut answer = post.response_head().await.expect("an answer");
-            if answer.status == 100 {
-                answer = post.response().await.expect("an answer");
-            }
-            assert_eq!(answer.status, 200);
-        }
         let mut numbers = Vec::new();
+        let answer = poll.response().await.expect("an answer");
+        numbers.extend(messages(&answer.body).iter().map(|m| m["arguments"][1].as_u64().expect("a number")));
+        assert_eq!(numbers[0], 0, "nothing overtakes the first");
+        for mut post in posts {
+            assert_eq!(post.response().await.expect("an answer").status, 200);
+        }
         while numbers.len() < 8 {
             let polled = requests.poll().await;
             numbers.extend(messages(&polled.body).iter().map(|m| m["arguments"][1].as_u64().expect("a number")));
         }
+        numbers.sort_unstable();
         assert_eq!(numbers, (0..8).collect::<Vec<_>>());
     })
     .await;
@@ -620,7 +630,7 @@ async fn everything_works_over_http_1_0_and_nothing_is_chunked() {
         events.expect_opening().await;
         assert_eq!(ask("POST", &path, &record(HANDSHAKE)).await.status, 200);
         assert_eq!(events.event().await.as_deref(), Some("data: {}\u{1e}"));
-        assert_eq!(messages(events.event().await.expect("welcome")[6..].as_bytes())[0]["target"], "welcome");
+        assert_eq!(messages(&events.event().await.expect("welcome").as_bytes()[6..])[0]["target"], "welcome");
         ask("POST", &path, &message_bytes(&json!({"type": 7}))).await;
         assert_eq!(events.event().await.as_deref(), Some("data: {\"type\":7}\u{1e}"));
         assert_eq!(events.event().await, None);
@@ -804,7 +814,7 @@ async fn a_server_that_stops_lets_go_of_polls_and_event_streams() {
         let polling = Requests::polling(&server, "/conformance").await;
         let streaming = Requests::negotiate(&server, "/conformance").await;
         let mut events = streaming.open_events().await;
-        let mut poll = polling.begin_poll().await;
+        let mut poll = polling.waiting_poll().await;
         let begun = Instant::now();
         http::request(&server, "POST", "/stop", "", b"").await;
         assert_eq!(events.event().await, None);
@@ -812,6 +822,61 @@ async fn a_server_that_stops_lets_go_of_polls_and_event_streams() {
         let close = json!({"type": 7, "allowReconnect": true});
         assert!(answer.status == 204 || messages(&answer.body) == [close], "{answer:?}");
         assert!(begun.elapsed() < Duration::from_secs(4), "it took {:?}", begun.elapsed());
+    })
+    .await;
+}
+
+/// One HTTP/2 connection carries all requests of a client at a time.
+#[tokio::test]
+async fn polls_posts_and_event_streams_share_an_http_2_connection() {
+    guard(async {
+        let server = TestServer::ours();
+        let stream = TcpStream::connect(server.addr()).await.expect("the server accepts");
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
+        let connection = tokio::spawn(connection);
+        let ask = async |method: &str, path: &str, accept: &str, body: Vec<u8>| {
+            let uri = format!("http://{}{path}", server.addr());
+            let request = axum::http::Request::builder().method(method).uri(uri).header("accept", accept);
+            let request = request.body(Body::from(body)).expect("a request");
+            let answer = sender.clone().send_request(request).await.expect("an answer");
+            (answer.status().as_u16(), Body::new(answer.into_body()))
+        };
+        let whole = async |body| to_bytes(body, usize::MAX).await.expect("a body").to_vec();
+        let negotiate = async || {
+            let (_, body) = ask("POST", "/conformance/negotiate?negotiateVersion=1", "*/*", vec![]).await;
+            let answer: Value = serde_json::from_slice(&whole(body).await).expect("JSON");
+            format!("/conformance?id={}", answer["connectionToken"].as_str().expect("a token"))
+        };
+        let poll = async |path: &str| {
+            let (status, body) = ask("GET", path, "*/*", vec![]).await;
+            (status, whole(body).await)
+        };
+        let path = negotiate().await;
+        assert_eq!(poll(&path).await, (200, vec![]));
+        assert_eq!(ask("POST", &path, "*/*", record(HANDSHAKE)).await.0, 200);
+        assert_eq!(poll(&path).await, (200, b"{}\x1e".to_vec()));
+        assert_eq!(messages(&poll(&path).await.1)[0]["target"], "welcome");
+        let echo = message_bytes(&json!({"type": 1, "invocationId": "1", "target": "Echo", "arguments": ["h2"]}));
+        let (polled, posted) = tokio::join!(poll(&path), ask("POST", &path, "*/*", echo));
+        assert_eq!((messages(&polled.1)[0]["result"].as_str(), posted.0), (Some("h2"), 200));
+        // of two polls, the one that is sent away tells that the other has come
+        let (one, other) = (Box::pin(poll(&path)), Box::pin(poll(&path)));
+        let (away, waiting) = futures_util::future::select(one, other).await.factor_first();
+        let (polled, deleted) = tokio::join!(waiting, ask("DELETE", &path, "*/*", vec![]));
+        assert_eq!((away.0, polled.0, deleted.0), (204, 204, 202));
+
+        let path = negotiate().await;
+        let (status, body) = ask("GET", &path, "text/event-stream", vec![]).await;
+        let mut events = body.into_data_stream();
+        assert_eq!((status, events.next().await.expect("a piece").expect("sent").as_ref()), (200, &b":\r\n"[..]));
+        assert_eq!(ask("POST", &path, "*/*", record(HANDSHAKE)).await.0, 200);
+        let response = events.next().await.expect("a piece").expect("sent");
+        assert_eq!(response.as_ref(), b"data: {}\x1e\r\n\r\n");
+        drop(events);
+        let mut witness = Client::json(&server).await;
+        crate::eventually!(ask("POST", &path, "*/*", vec![]).await.0 == 404);
+        witness.settle().await;
+        connection.abort();
     })
     .await;
 }

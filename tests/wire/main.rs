@@ -17,3 +17,5 @@ mod http_sequences;
 mod http_transports;
 mod hub_behaviour;
 mod scripts;
+mod stateful;
+mod stateful_soak;

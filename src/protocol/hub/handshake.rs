@@ -41,6 +41,7 @@ impl HandshakeRequest {
     }
 
     /// Appends the request, separator included (for clients and tests).
+    #[cfg(test)]
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"protocol\":");
         json::write_text(out, &self.protocol);
@@ -50,6 +51,7 @@ impl HandshakeRequest {
 }
 
 /// Decodes the answer to a handshake, without its separator (for clients and tests): the error that it carries, if any.
+#[cfg(test)]
 pub(crate) fn decode_handshake_response(text: &[u8]) -> Result<Option<String>, HandshakeError> {
     let mut error = None;
     read_object(text, |name, scanner, source| {

@@ -11,9 +11,11 @@ mod replay;
 mod value;
 
 pub(crate) use arguments::{BindError, EncodeArguments, EncodeError, RawArguments, RawValue};
-pub(crate) use encoded::{Frame, append_frame, write_completion_result, write_invocation, write_stream_item};
-pub(crate) use framing::{Piece, SEPARATOR, next_message, next_message_from};
-pub(crate) use handshake::{HandshakeError, HandshakeRequest, decode_handshake_response};
+pub(crate) use encoded::{Frame, append_frame, write_completion_result, write_stream_item};
+pub(crate) use framing::{next_message, next_message_from};
+#[cfg(test)]
+use handshake::decode_handshake_response;
+pub(crate) use handshake::{HandshakeError, HandshakeRequest};
 pub(crate) use json::write_text as write_json_text;
 pub use message::Protocol;
 pub(crate) use message::{Completed, DecodeError, Invocation, Message};

@@ -94,11 +94,6 @@ impl ReceivedCount {
         due.then_some(self.latest)
     }
 
-    /// There is something to acknowledge.
-    pub(crate) fn owes_acknowledgement(&self) -> bool {
-        self.latest > self.acknowledged
-    }
-
     /// The last acknowledgement may have died with the socket: it is due again.
     pub(crate) fn forget_acknowledgement(&mut self) {
         self.acknowledged = self.acknowledged.min(self.latest - 1);
