@@ -87,7 +87,8 @@ impl Waiting {
         let own = state.by_owner.entry(owner(link)).or_default();
         own.push_back(place);
         let spent_by_owner = (own.len() > options.max_resumable_per_owner).then(|| own.pop_front()).flatten();
-        let mut evicted: Vec<_> = spent_by_owner.and_then(|place| state.oldest_first.remove(&place)).into_iter().collect();
+        let mut evicted: Vec<_> =
+            spent_by_owner.and_then(|place| state.oldest_first.remove(&place)).into_iter().collect();
         if state.oldest_first.len() > options.max_resumable {
             evicted.extend(state.oldest_first.pop_first().map(|(_, link)| link));
         }

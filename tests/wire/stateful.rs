@@ -186,9 +186,7 @@ async fn a_full_buffer_holds_messages_back_and_loses_none() {
         for protocol in PROTOCOLS {
             let (mut client, path) = open(&server, "/conformance-small", protocol).await;
             for (id, size) in [("a", 60_000), ("b", 60_000), ("c", 5), ("d", 6)] {
-                client
-                    .say(json!({"type": 1, "invocationId": id, "target": "Large", "arguments": [size]}))
-                    .await;
+                client.say(json!({"type": 1, "invocationId": id, "target": "Large", "arguments": [size]})).await;
             }
             assert_eq!([counted(&mut client).await.id(), counted(&mut client).await.id()], ["a", "b"]);
             let (mut pings, mut acknowledged) = (0, 0);
@@ -229,9 +227,7 @@ async fn a_connection_ends_with_a_full_buffer() {
         for protocol in PROTOCOLS {
             let (mut client, path) = open(&server, HUB, protocol).await;
             for (id, size) in [("a", 60_000), ("b", 60_000), ("c", 5)] {
-                client
-                    .say(json!({"type": 1, "invocationId": id, "target": "Large", "arguments": [size]}))
-                    .await;
+                client.say(json!({"type": 1, "invocationId": id, "target": "Large", "arguments": [size]})).await;
             }
             client.first("b", |message| message.id() == "b").await;
             let begun = Instant::now();

@@ -193,8 +193,10 @@ impl Soaked {
                 let x = json!({"n": self.calls, "pad": "p".repeat(size)});
                 let id = self.calls.to_string();
                 self.calls += 1;
-                self.say(json!({"type": 1, "invocationId": id, "target": "ToConnection", "arguments": [self.other, x]}))
-                    .await;
+                self.say(
+                    json!({"type": 1, "invocationId": id, "target": "ToConnection", "arguments": [self.other, x]}),
+                )
+                .await;
             }
             let pause = Duration::from_millis(self.rng.below(10) as u64);
             self.step((Instant::now() + pause).min(end)).await;
