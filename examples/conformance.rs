@@ -149,7 +149,9 @@ async fn connected(caller: Caller, clients: Clients) -> HubResult {
 
 async fn disconnected(caller: Caller, reason: CloseReason, State(departures): State<Departures>) -> HubResult {
     let error = match reason {
-        CloseReason::InvalidMessage(text) | CloseReason::ClientClosed(Some(text)) => Some(text.into_string()),
+        CloseReason::InvalidMessage(text)
+        | CloseReason::MisplacedMessage(text)
+        | CloseReason::ClientClosed(Some(text)) => Some(text.into_string()),
         CloseReason::ClientTimeout | CloseReason::SlowReceiver => Some(reason.to_string()),
         _ => None,
     };

@@ -19,6 +19,9 @@ pub enum CloseReason {
     ClientTimeout,
     /// A message could not be understood, or was larger than the receive limit; the text says what was wrong.
     InvalidMessage(Box<str>),
+    /// A message came that could be understood and has no place: an answer to another's question, or a `Sequence` beyond what has come; the
+    /// text says what was wrong.
+    MisplacedMessage(Box<str>),
     /// The `on_connected` handler failed; the text is what the client is told.
     ConnectFailed(Box<str>),
     /// Hub code, or another connection's, closed it.
@@ -33,7 +36,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every label, in the order of the variants.
-    pub(crate) const LABELS: [&'static str; 12] = [
+    pub(crate) const LABELS: [&'static str; 13] = [
         "client_closed",
         "transport_lost",
         "transport_violated",
@@ -41,6 +44,7 @@ impl CloseReason {
         "handshake_refused",
         "client_timeout",
         "invalid_message",
+        "misplaced_message",
         "connect_failed",
         "aborted",
         "slow_receiver",
@@ -85,7 +89,7 @@ impl CloseReason {
 
     fn detail(&self) -> Option<&str> {
         match self {
-            Self::InvalidMessage(text) => Some(text),
+            Self::InvalidMessage(text) | Self::MisplacedMessage(text) => Some(text),
             Self::ClientTimeout => {
                 Some("Client hasn't sent a message/ping within the configured ClientTimeoutInterval.")
             }
@@ -109,11 +113,12 @@ impl CloseReason {
             Self::HandshakeRefused(_) => row(4, false, None, false),
             Self::ClientTimeout => row(5, true, Some("OperationCanceledException"), true),
             Self::InvalidMessage(_) => row(6, true, Some("InvalidDataException"), true),
-            Self::ConnectFailed(_) => row(7, true, None, false),
-            Self::Aborted => row(8, true, None, false),
-            Self::SlowReceiver => row(9, true, None, true),
-            Self::AuthenticationExpired => row(10, true, None, true),
-            Self::Shutdown => row(11, true, None, true),
+            Self::MisplacedMessage(_) => row(7, true, Some("InvalidOperationException"), true),
+            Self::ConnectFailed(_) => row(8, true, None, false),
+            Self::Aborted => row(9, true, None, false),
+            Self::SlowReceiver => row(10, true, None, true),
+            Self::AuthenticationExpired => row(11, true, None, true),
+            Self::Shutdown => row(12, true, None, true),
         }
     }
 }

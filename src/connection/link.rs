@@ -473,3 +473,31 @@ pub(super) const DUE: u8 = 2;
 const WAITING: u8 = 4;
 /// One sender writes at most this many batches (one frame or 16 KiB each) of somebody else's queue; the connection's task goes on.
 const BATCHES_IN_A_ROW: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_stream_that_is_full_does_not_wake_its_own_task() {
+        let link = Link::detached(Identity::anonymous());
+        link.reply(Frame::of_framed(Protocol::Json, b"some reply"));
+        let wakes = Arc::new(Wakes(AtomicUsize::new(0)));
+        link.task.register(&wakes.clone().into());
+        link.gather(&mut Batch::default());
+        link.wrote(3);
+        link.wrote(0);
+        assert!(link.has_queued());
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 0);
+    }
+}

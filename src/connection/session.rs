@@ -94,8 +94,11 @@ impl<T: Tenant> Session<T> {
             Message::Unknown => link.shared.metrics.unknown_messages.add(1),
             Message::Ack { sequence_id } => link.acknowledge(sequence_id),
             Message::Sequence { sequence_id } => {
-                if let Some(received) = &mut self.received {
-                    received.resume_at(sequence_id).map_err(CloseReason::from)?;
+                if let Some(received) = &mut self.received
+                    && !received.resume_at(sequence_id)
+                {
+                    let text = "Sequence ID greater than amount of messages we've received.";
+                    return Err(CloseReason::MisplacedMessage(text.into()).into());
                 }
             }
             other => {

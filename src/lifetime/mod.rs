@@ -184,7 +184,7 @@ impl Lifetime {
                 Ok(true)
             }
             Outcome::Unknown => Ok(false),
-            Outcome::Foreign => Err(CloseReason::InvalidMessage(
+            Outcome::Foreign => Err(CloseReason::MisplacedMessage(
                 format!("Connection ID '{}' is not valid for invocation ID '{id}'.", link.id()).into(),
             )),
         }

@@ -422,7 +422,7 @@ mod questions {
         let (id, answer) = ask(&node, &asked);
         let refused = node.complete(&stranger, &id, &result("1")).unwrap_err();
         let text = format!("Connection ID '{}' is not valid for invocation ID '{id}'.", stranger.id());
-        assert_eq!(refused, CloseReason::InvalidMessage(text.into()));
+        assert_eq!(refused, CloseReason::MisplacedMessage(text.into()));
         node.complete(&asked, &id, &result("2")).unwrap();
         assert_eq!(answer.answer().await, Answer::Result(Protocol::Json, b"2".to_vec()));
     }

@@ -13,9 +13,13 @@ use tokio::time::timeout;
 
 /// Serves a hub at `/hub` as long as the test runs.
 pub(crate) async fn serve(hub: &Hub) -> SocketAddr {
+    serve_routes(Router::new().merge(hub.routes("/hub"))).await
+}
+
+/// Serves these routes as long as the test runs.
+pub(crate) async fn serve_routes(router: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let router = Router::new().merge(hub.routes("/hub"));
     tokio::spawn(async move { hubwire::serve(listener, router).await });
     addr
 }

@@ -7,6 +7,7 @@ mod errors;
 mod filters;
 mod life_cycle;
 mod peer;
+mod resumption;
 mod serve;
 mod streams;
 mod transport;

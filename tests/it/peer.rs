@@ -91,6 +91,17 @@ impl Peer {
         head.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
+    /// The JSON body, of known length, behind a head.
+    pub(crate) async fn json(&mut self) -> Value {
+        loop {
+            if let Ok(value) = serde_json::from_slice(&self.input) {
+                self.input.clear();
+                return value;
+            }
+            assert_ne!(self.read().await.unwrap(), 0, "a whole body");
+        }
+    }
+
     /// What comes next, pings apart.
     pub(crate) async fn next(&mut self) -> Event {
         loop {
@@ -130,6 +141,12 @@ impl Peer {
         let opcode = input[0] & 15;
         self.input.drain(..header + length);
         Some((opcode, payload))
+    }
+
+    /// Ends our side of the stream without a goodbye, and waits until the server has let go of its own.
+    pub(crate) async fn lose(mut self) {
+        self.stream.shutdown().await.unwrap();
+        while self.read().await.is_ok_and(|n| n > 0) {}
     }
 
     async fn read(&mut self) -> io::Result<usize> {

@@ -164,9 +164,12 @@ async fn an_answer_from_the_wrong_connection_ends_that_one_only() {
             let cid = liar.id.clone();
             let (messages, code) = liar.until_end().await;
             let close = messages.last().unwrap_or_else(|| panic!("no Close"));
-            let text = format!("Connection ID '{cid}' is not valid for invocation ID '{}'.", question.id());
-            assert!(close.kind() == 7 && close.error().ends_with(&text), "{close:?}");
-            assert!(close.error().starts_with("Connection closed with an error. "), "{close:?}");
+            let text = format!(
+                "Connection closed with an error. InvalidOperationException: Connection ID '{cid}' is not valid for \
+                 invocation ID '{}'.",
+                question.id()
+            );
+            assert_eq!((close.kind(), close.error()), (7, &*text));
             assert_eq!(close.json["allowReconnect"], true, "{close:?}");
             assert_eq!(code, Some(1000));
             asked.say(json!({"type": 3, "invocationId": question.id(), "result": "the truth"})).await;

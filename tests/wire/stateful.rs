@@ -1,4 +1,8 @@
 //! Stateful reconnect, case by case: a socket is lost, the client comes back on another, and the numbers say what each side has.
+//!
+//! With the reference in our place four fail: it joins what the new socket brings to half a message of the old one, takes an
+//! acknowledgement of a number never sent for one of what it sends later, sends no pings while its buffer is full, and then ends without
+//! what was held back.
 
 use crate::support::hub::{Client, Message, PROTOCOLS, Protocol, encode, record};
 use crate::support::server::TestServer;
@@ -359,34 +363,26 @@ async fn a_second_socket_takes_over_from_a_live_one_at_once() {
 async fn a_close_of_the_hubs_is_not_replayed() {
     guard(async {
         let server = TestServer::ours();
+        let abort = json!({"type": 1, "target": "Abort", "arguments": []});
         let (mut client, path) = open(&server, HUB, Protocol::Json).await;
-        client.say(json!({"type": 1, "target": "Abort", "arguments": []})).await;
+        client.say(abort.clone()).await;
         // gone before the Close can come
         drop(client);
-        status_becomes_gone(&server, &path).await;
-    })
-    .await;
-}
-
-/// A new socket may still be accepted while the call has not been read, but ends with the connection.
-async fn status_becomes_gone(server: &TestServer, path: &str) {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let mut peer = RawPeer::tcp(server).await;
-        peer.send(upgrade_request(path)).await.expect("the server reads");
+        let mut peer = RawPeer::tcp(&server).await;
+        peer.send(upgrade_request(&path)).await.expect("the server reads");
         let status = peer.response_head().await.expect("an answer").status;
-        if status == 404 {
-            return;
-        }
         if status == 101 {
+            // the new socket may have overtaken the call, which the client then sends again
             let mut client = Client::resumed(peer, Protocol::Json);
+            client.say(sequence(1)).await;
+            client.say(abort).await;
             let (messages, _) = client.until_end().await;
             let closes = messages.iter().filter(|message| message.kind() == 7).count();
             assert!(closes <= 1, "{messages:?}");
         }
-        assert!(Instant::now() < until, "it lives");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        status_becomes(&server, &path, 404).await;
+    })
+    .await;
 }
 
 /// Its silence while it had no socket is not counted against it.
@@ -404,7 +400,8 @@ async fn a_client_is_not_timed_out_for_its_absence() {
         assert_eq!(goes_on_at(&mut client).await, 1);
         tokio::time::sleep(Duration::from_millis(1_500)).await;
         client.say(sequence(2)).await;
-        client.settle().await;
+        client.say(echo("alive")).await;
+        assert_eq!(client.outcome("alive").await, Ok(json!("alive")));
     })
     .await;
 }

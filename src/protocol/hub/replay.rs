@@ -1,7 +1,7 @@
 //! Stateful reconnect: both directions number their messages of types 1 to 5, from the first after the handshake. The numbers never
 //! travel with the messages; they are counted.
 
-use super::{DecodeError, Frame};
+use super::Frame;
 use std::collections::VecDeque;
 
 /// What was sent and may have to be sent again: everything that the client has not acknowledged, as the very frames that were sent.
@@ -78,13 +78,17 @@ impl ReceivedCount {
         is_new
     }
 
-    /// The client is back, and says which number comes next.
-    pub(crate) fn resume_at(&mut self, number: i64) -> Result<(), DecodeError> {
-        if number > self.next {
-            return Err(DecodeError::Invalid("Sequence ID greater than amount of messages we've received.".into()));
+    /// The client is back, and says which number comes next. False if messages would be missing before that.
+    ///
+    /// It may be greater than the number expected on this socket: an acknowledgement that left during a replay, and was the last thing
+    /// to arrive, has the client go on behind everything that was processed. The reference ends the connection there.
+    #[must_use]
+    pub(crate) fn resume_at(&mut self, number: i64) -> bool {
+        if number > self.latest + 1 {
+            return false;
         }
         self.next = number;
-        Ok(())
+        true
     }
 
     /// What to acknowledge, if there is something new.
@@ -94,9 +98,9 @@ impl ReceivedCount {
         due.then_some(self.latest)
     }
 
-    /// The last acknowledgement may have died with the socket: it is due again.
+    /// The last acknowledgement, if there was anything to acknowledge, may have died with the socket: it is due again.
     pub(crate) fn forget_acknowledgement(&mut self) {
-        self.acknowledged = self.acknowledged.min(self.latest - 1);
+        self.acknowledged = self.acknowledged.min((self.latest - 1).max(0));
     }
 }
 
@@ -130,15 +134,28 @@ mod tests {
     #[test]
     fn a_message_that_comes_again_is_told_apart() {
         let mut count = ReceivedCount::default();
+        count.forget_acknowledgement();
+        assert_eq!(count.acknowledgement(), None);
         assert!((0..5).all(|_| count.receive()));
         assert_eq!(count.acknowledgement(), Some(5));
         assert_eq!(count.acknowledgement(), None);
-        count.resume_at(4).unwrap();
+        assert!(count.resume_at(4));
         assert_eq!([count.receive(), count.receive(), count.receive()], [false, false, true]);
         assert_eq!(count.acknowledgement(), Some(6));
-        assert!(count.resume_at(9).is_err());
-        count.resume_at(7).unwrap();
+        assert!(!count.resume_at(8));
+        assert!(count.resume_at(7));
         count.forget_acknowledgement();
         assert_eq!(count.acknowledgement(), Some(6));
+    }
+
+    #[test]
+    fn an_acknowledgement_during_a_replay_counts_when_the_client_is_back_once_more() {
+        let mut count = ReceivedCount::default();
+        assert!((0..9).all(|_| count.receive()));
+        assert!(count.resume_at(2));
+        assert!(!count.receive());
+        assert_eq!(count.acknowledgement(), Some(9));
+        assert!(count.resume_at(10));
+        assert!(count.receive());
     }
 }
