@@ -67,6 +67,10 @@
 //! Whatever a client can make the server hold has a limit: see [`HubOptions`], [`ConnectionOptions`], [`TransportOptions`] and, for what comes
 //! before a hub, [`ServeOptions`]. [`serve`] has limits that `axum::serve` does not have; under any other server they are that server's to give.
 //!
+//! # Behind a proxy
+//!
+//! [`guide::proxies`] has a tested configuration of nginx, HAProxy and Caddy each.
+//!
 //! # Features
 //!
 //! | feature | what it adds |
@@ -79,6 +83,7 @@
 mod auth;
 mod backplane;
 mod connection;
+pub mod guide;
 mod hub;
 mod lifetime;
 mod observe;

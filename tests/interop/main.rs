@@ -34,7 +34,7 @@ use suite::Suite;
 const TRANSPORTS: &[&str] = &["WebSockets", "ServerSentEvents", "LongPolling"];
 
 /// Cases that are left out for now, by a part of their name.
-const WITHOUT: &[&str] = &["stateful reconnect"];
+const WITHOUT: &[&str] = &[];
 
 const WEB_SOCKETS: &[&str] = &["WebSockets"];
 const HTTP: &[&str] = &["ServerSentEvents", "LongPolling"];
