@@ -39,8 +39,8 @@ pub struct ConnectionOptions {
     pub reply_limit: usize,
     /// How long one write may take. Default 10 s.
     pub send_timeout: Duration,
-    /// How long a client over long polling may have no poll at the server before it counts as gone; what is queued for it is kept as
-    /// long. Default 15 s.
+    /// How long a client over long polling may have no poll at the server, and one that can resume no socket, before it counts as gone;
+    /// what is queued for it is kept as long. Default 15 s.
     pub disconnect_timeout: Duration,
     /// How long to wait for the client's half of a closing handshake. Default 5 s.
     pub close_timeout: Duration,
