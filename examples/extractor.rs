@@ -9,7 +9,9 @@ use axum::extract::{FromRef, Request, State};
 use axum::http::header;
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use hubwire::{Call, Caller, Clients, Connection, FromConnection, FromInvocation, Hub, HubError, HubResult, Identity};
+use hubwire::{
+    Call, Caller, Clients, Connection, FromConnection, FromInvocation, Groups, Hub, HubError, HubResult, Identity,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -67,6 +69,14 @@ async fn price(State(prices): State<Prices>, product: String, Amount(amount): Am
     Ok(price * amount)
 }
 
+/// Who has a tenant is in its group.
+async fn arrive(tenant: Option<Tenant>, caller: Caller, groups: Groups) -> HubResult {
+    match tenant {
+        Some(tenant) => groups.add(caller.id(), tenant.id).await,
+        None => Ok(()),
+    }
+}
+
 async fn greet_colleagues(tenant: Tenant, caller: Caller, clients: Clients) -> HubResult {
     clients.group(tenant.id).send("greeting", (caller.user_id(), tenant.name)).await
 }
@@ -92,6 +102,7 @@ async fn main() -> std::io::Result<()> {
         prices: Prices(Arc::new(HashMap::from([("apple", 3), ("pear", 4)]))),
     };
     let hub = Hub::with_state(app)
+        .on_connected(arrive)
         .method("price", price)
         .method("greetColleagues", greet_colleagues)
         .method("hello", hello)

@@ -35,23 +35,6 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    /// Every label, in the order of the variants.
-    pub(crate) const LABELS: [&'static str; 13] = [
-        "client_closed",
-        "transport_lost",
-        "transport_violated",
-        "handshake_timeout",
-        "handshake_refused",
-        "client_timeout",
-        "invalid_message",
-        "misplaced_message",
-        "connect_failed",
-        "aborted",
-        "slow_receiver",
-        "authentication_expired",
-        "shutdown",
-    ];
-
     /// Tells whether the client is allowed to connect again by itself.
     pub fn allows_reconnect(&self) -> bool {
         self.row().allow_reconnect
@@ -98,27 +81,22 @@ impl CloseReason {
     }
 
     fn row(&self) -> Row {
-        let row = |label: usize, goodbye, error, allow_reconnect| Row {
-            label: Self::LABELS[label],
-            goodbye,
-            error,
-            allow_reconnect,
-        };
+        let row = |label, goodbye, error, allow_reconnect| Row { label, goodbye, error, allow_reconnect };
         match self {
-            //                                 label                   Close  exception in its error              allowReconnect
-            Self::ClientClosed(_) => row(0, true, None, false),
-            Self::TransportLost => row(1, false, None, true),
-            Self::TransportViolated(_) => row(2, false, None, true),
-            Self::HandshakeTimeout => row(3, false, None, false),
-            Self::HandshakeRefused(_) => row(4, false, None, false),
-            Self::ClientTimeout => row(5, true, Some("OperationCanceledException"), true),
-            Self::InvalidMessage(_) => row(6, true, Some("InvalidDataException"), true),
-            Self::MisplacedMessage(_) => row(7, true, Some("InvalidOperationException"), true),
-            Self::ConnectFailed(_) => row(8, true, None, false),
-            Self::Aborted => row(9, true, None, false),
-            Self::SlowReceiver => row(10, true, None, true),
-            Self::AuthenticationExpired => row(11, true, None, true),
-            Self::Shutdown => row(12, true, None, true),
+            // label, whether there is a `Close`, the exception that its error names, allowReconnect
+            Self::ClientClosed(_) => row("client_closed", true, None, false),
+            Self::TransportLost => row("transport_lost", false, None, true),
+            Self::TransportViolated(_) => row("transport_violated", false, None, true),
+            Self::HandshakeTimeout => row("handshake_timeout", false, None, false),
+            Self::HandshakeRefused(_) => row("handshake_refused", false, None, false),
+            Self::ClientTimeout => row("client_timeout", true, Some("OperationCanceledException"), true),
+            Self::InvalidMessage(_) => row("invalid_message", true, Some("InvalidDataException"), true),
+            Self::MisplacedMessage(_) => row("misplaced_message", true, Some("InvalidOperationException"), true),
+            Self::ConnectFailed(_) => row("connect_failed", true, None, false),
+            Self::Aborted => row("aborted", true, None, false),
+            Self::SlowReceiver => row("slow_receiver", true, None, true),
+            Self::AuthenticationExpired => row("authentication_expired", true, None, true),
+            Self::Shutdown => row("shutdown", true, None, true),
         }
     }
 }

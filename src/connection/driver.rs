@@ -1,11 +1,11 @@
 use super::deadlines::Due;
 use super::lent::Lent;
-use super::link::{DUE, RESUME};
+use super::link::DUE;
 use super::outbound::Batch;
 use super::receive::MESSAGES_IN_A_TURN;
 use super::resumption::Arrived;
 use super::session::{Session, Stop};
-use super::{CloseReason, Link, Receive, Tenant, Turn};
+use super::{CloseReason, Link, Tenant, Turn};
 use crate::protocol::hub::Frame;
 use crate::protocol::websocket::{self, FrameReader, Piece};
 use crate::transport::{Registration, Seat, Stream};
@@ -105,12 +105,7 @@ impl<T: Tenant> Driver<T> {
             let mut early = std::mem::take(&mut self.early);
             self.take_in(turn, &mut early)?;
         }
-        if signals & RESUME != 0
-            && let Some(receiver) = &mut self.session.receiver
-        {
-            receiver.resume(turn)?;
-        }
-        self.session.use_kept(turn)?;
+        self.session.go_on(turn, signals)?;
         for _ in 0..READS_IN_A_TURN {
             if self.session.pauses(turn) {
                 return self.session.due(&self.link, signals);

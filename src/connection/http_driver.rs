@@ -1,8 +1,8 @@
 use super::deadlines::Due;
-use super::link::{DUE, RESUME};
+use super::link::DUE;
 use super::receive::MESSAGES_IN_A_TURN;
 use super::session::{Session, Stop};
-use super::{CloseReason, Link, Receive, Tenant, Turn};
+use super::{CloseReason, Link, Tenant, Turn};
 use crate::transport::{HttpChannel, Presence, Registration, Source, Transport};
 use bytes::Bytes;
 use std::future::Future;
@@ -48,12 +48,7 @@ impl<T: Tenant> HttpDriver<T> {
     }
 
     fn read(&mut self, turn: &mut Turn<'_, '_>, signals: u8) -> Result<(), Stop> {
-        if signals & RESUME != 0
-            && let Some(receiver) = &mut self.session.receiver
-        {
-            receiver.resume(turn)?;
-        }
-        self.session.use_kept(turn)?;
+        self.session.go_on(turn, signals)?;
         for _ in 0..READS_IN_A_TURN {
             if self.session.pauses(turn) {
                 return self.session.due(&self.link, signals);

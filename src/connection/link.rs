@@ -176,14 +176,7 @@ impl Link {
         if frames.is_empty() {
             return Bytes::new();
         }
-        let roomy = outbound.reply_bytes() <= self.shared.options.reply_limit / 2;
-        drop(outbound);
-        if roomy {
-            self.room.notify_waiters();
-            if self.signals.load(Ordering::Relaxed) & WAITING != 0 {
-                self.task.wake();
-            }
-        }
+        self.after_progress(outbound);
         if frames.len() == 1 {
             return frames.pop().map(Frame::into_payload).unwrap_or_default();
         }

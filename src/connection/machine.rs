@@ -86,3 +86,85 @@ impl Machine {
 
 /// The first version of the protocols that permits stateful reconnect.
 const RESUMING_VERSION: i32 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    use serde_json::Value;
+
+    const LIMIT: usize = 4096;
+    const PIECE: usize = 700;
+
+    /// Every vector, as it travels.
+    fn vectors(protocol: Protocol) -> Vec<Vec<u8>> {
+        let text = match protocol {
+            Protocol::Json => include_str!("../../tests/vectors/hub-protocol-json.json"),
+            Protocol::MessagePack => include_str!("../../tests/vectors/hub-protocol-messagepack.json"),
+        };
+        let file: Value = serde_json::from_str(text).unwrap();
+        let framed = |case: &Value| match protocol {
+            Protocol::Json => Some([case["payload"].as_str()?.as_bytes(), b"\x1e"].concat()),
+            Protocol::MessagePack => STANDARD.decode(case["framed"].as_str()?).ok(),
+        };
+        file["cases"].as_array().unwrap().iter().filter_map(framed).collect()
+    }
+
+    /// Feeds a stream in pieces, as a session does, and gives the most bytes that had to be kept between two of them.
+    fn kept_at_most(stream: &[u8], piece: usize, protocol: Protocol) -> usize {
+        let options = ConnectionOptions { maximum_receive_message_size: Some(LIMIT), ..ConnectionOptions::default() };
+        let mut machine = Machine { protocol: Some(protocol), scanned: 0 };
+        let (mut kept, mut most) = (Vec::new(), 0);
+        for part in stream.chunks(piece) {
+            kept.extend_from_slice(part);
+            let mut at = 0;
+            loop {
+                match machine.step(&kept[at..], &options, false) {
+                    Ok(Some((used, _))) => at += used,
+                    Ok(None) => break,
+                    Err(_) => return most,
+                }
+            }
+            kept.drain(..at);
+            most = most.max(kept.len());
+        }
+        most
+    }
+
+    #[test]
+    fn whatever_comes_no_more_is_kept_than_the_receive_limit() {
+        let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
+        println!("seed {seed:#x}");
+        let mut below = move |n: usize| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            (seed % n as u64) as usize
+        };
+        for protocol in Protocol::ALL {
+            let vectors = vectors(protocol);
+            assert!(vectors.len() > 90, "{protocol:?}: {}", vectors.len());
+            let mut longest = 0;
+            for _ in 0..20_000 {
+                let mut stream = Vec::new();
+                while stream.len() < 2 * LIMIT && below(40) > 0 {
+                    stream.extend_from_slice(&vectors[below(vectors.len())]);
+                }
+                for _ in 0..below(6) {
+                    // a byte changed, a length made huge, a separator taken away
+                    let at = below(stream.len().max(1));
+                    if let Some(byte) = stream.get_mut(at) {
+                        *byte = [0xFF, 0x7F, b'x', 0, b'"', 0xDD][below(6)];
+                    }
+                }
+                longest = longest.max(kept_at_most(&stream, below(PIECE) + 1, protocol));
+            }
+            // a message without end, dripped and in one go
+            for piece in [1, PIECE, 2 * LIMIT] {
+                longest = longest.max(kept_at_most(&vec![b'7'; 3 * LIMIT], piece, protocol));
+            }
+            println!("{protocol:?}: {longest} bytes were kept at most");
+            assert!(longest <= LIMIT, "{protocol:?}: {longest} bytes were kept");
+        }
+    }
+}

@@ -1,5 +1,5 @@
 use super::deadlines::Due;
-use super::link::DUE;
+use super::link::{DUE, RESUME};
 use super::machine::{Machine, Refusal, Step};
 use super::{CloseReason, Link, Receive, Tenant, Turn};
 use crate::protocol::hub::{Frame, HandshakeError, Message, Protocol, ReceivedCount, next_message};
@@ -39,8 +39,17 @@ impl<T: Tenant> Session<T> {
         self.use_kept(turn)
     }
 
-    /// Goes on with what was kept.
-    pub(super) fn use_kept(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), Stop> {
+    /// Goes on with what the receiver was resumed for, and with what was kept.
+    pub(super) fn go_on(&mut self, turn: &mut Turn<'_, '_>, signals: u8) -> Result<(), Stop> {
+        if signals & RESUME != 0
+            && let Some(receiver) = &mut self.receiver
+        {
+            receiver.resume(turn)?;
+        }
+        self.use_kept(turn)
+    }
+
+    fn use_kept(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), Stop> {
         if self.kept.is_empty() {
             return Ok(());
         }

@@ -1,4 +1,6 @@
 use crate::connection::CloseReason;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The figures of one hub (or service): made once, read at any time.
@@ -13,7 +15,7 @@ pub(crate) struct HubMetrics {
     /// Messages to slow receivers that were dropped, whatever the policy.
     pub(crate) pushes_dropped: Counter,
     /// Connections that have ended, by the label of their reason.
-    pub(crate) ended: [Counter; CloseReason::LABELS.len()],
+    ended: Mutex<BTreeMap<&'static str, u64>>,
     /// Connections that could have been resumed and were ended for want of room.
     pub(crate) resumable_evicted: Counter,
     /// Messages of an unknown type, skipped.
@@ -37,28 +39,24 @@ pub struct HubStats {
     /// Handlers that panicked.
     pub panics: u64,
     /// Connections that have ended, by reason: a label as [`CloseReason`] prints it, and how many.
-    pub ended: Vec<(&'static str, u64)>,
+    pub ended: BTreeMap<&'static str, u64>,
 }
 
 impl HubMetrics {
     pub(crate) fn stats(&self) -> HubStats {
-        let ended = CloseReason::LABELS.iter().zip(&self.ended).map(|(label, count)| (*label, count.value()));
         HubStats {
             connections: self.connections.value(),
             messages_dropped: self.pushes_dropped.value(),
             resumable_evicted: self.resumable_evicted.value(),
             unknown_messages: self.unknown_messages.value(),
             panics: self.panics.value(),
-            ended: ended.collect(),
+            ended: self.ended.lock().clone(),
         }
     }
 
     /// A connection has ended.
     pub(crate) fn ended(&self, reason: &CloseReason) {
-        let at = CloseReason::LABELS.iter().position(|label| *label == reason.label());
-        if let Some(counter) = at.and_then(|at| self.ended.get(at)) {
-            counter.add(1);
-        }
+        *self.ended.lock().entry(reason.label()).or_default() += 1;
     }
 }
 

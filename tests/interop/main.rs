@@ -130,6 +130,19 @@ fn rust_signalr_client() {
     });
 }
 
+/// Each example by itself, as its first lines say that it is used.
+#[test]
+fn examples() {
+    Suite::named("examples", WEB_SOCKETS).run(|_| {
+        let mut node = Command::new("node");
+        node.arg(install::source("examples/run.mjs")).arg(server::examples());
+        node.arg("--modules").arg(install::node_modules("js")?);
+        node.arg("--browser-modules").arg(install::node_modules("browser")?);
+        node.arg("--browser").arg(install::chromium()?);
+        Ok(node)
+    });
+}
+
 #[test]
 fn through_nginx() {
     through("nginx", NGINX);

@@ -87,11 +87,14 @@ impl Drop for Server {
     }
 }
 
-/// An example that `cargo test` built beside this test.
-fn example(name: &str) -> PathBuf {
+/// Where `cargo test` built the examples, beside this test.
+pub(crate) fn examples() -> PathBuf {
     let test = env::current_exe().expect("a process knows its program");
-    let profile = test.ancestors().nth(2).expect("tests lie in deps of the profile's folder");
-    let program = profile.join("examples").join(name);
+    test.ancestors().nth(2).expect("tests lie in deps of the profile's folder").join("examples")
+}
+
+fn example(name: &str) -> PathBuf {
+    let program = examples().join(name);
     assert!(
         program.exists(),
         "{} is missing; `cargo test` builds it, `cargo test --test interop` needs `cargo build --example {name}` before",

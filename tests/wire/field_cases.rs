@@ -11,23 +11,6 @@ use crate::support::{PATIENCE, guard, guard_for, http, skipped, within};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// Cases that need tokens, or a resumable connection.
-const NEXT_ISSUE: &[&str] = &[
-    "negotiate, polls and SSE over HTTP/1.0 (negotiate is here)",
-    "polls: dropped and renewed at once, alive 17 s later",
-    "a POST whose body breaks off leaves nothing in the stream",
-    "200 event streams that nobody reads are bounded",
-    "the slash at the end of a hub URL and the query, on SSE and long polling",
-    "chunk extensions without end on POST ?id= (negotiate is here)",
-];
-
-#[test]
-fn cases_of_the_next_issue_are_said_aloud() {
-    for case in NEXT_ISSUE {
-        println!("next issue: {case}");
-    }
-}
-
 #[tokio::test]
 async fn upgrade_finds_its_word_in_a_list_of_any_case() {
     guard(async {
