@@ -196,7 +196,7 @@ impl<T: Tenant> Session<T> {
             }
             Stop::Reason(_) | Stop::CloseFrame => {}
         }
-        link.shared.metrics.ended(&reason);
+        link.shared.metrics.ended(reason.label());
         debug!(connection = %link.id(), %reason, "connection closes");
         if let Some(mut receiver) = self.receiver.take() {
             receiver.closed(link, &reason);
