@@ -77,17 +77,32 @@
 //! | --- | --- |
 //! | `auth` | `JwtBearer`: who a request comes from, by a signed token |
 //! | `jwks-url` | its keys from a URL |
+//! | `service` | what takes the place of Azure SignalR Service, and its REST API; used by the program `hubwire` |
+//! | `server` | the program `hubwire` |
 //! | `testing` | the module `testing`: what only tests have a use for |
 
+#[cfg(feature = "server")]
+mod admin;
 #[cfg(feature = "auth")]
 mod auth;
 mod backplane;
+#[cfg(feature = "server")]
+#[doc(hidden)]
+pub mod cli;
+#[cfg(feature = "server")]
+mod config;
 mod connection;
 pub mod guide;
 mod hub;
 mod lifetime;
 mod observe;
 mod protocol;
+#[cfg(feature = "server")]
+mod relay;
+#[cfg(feature = "service")]
+mod rest;
+#[cfg(feature = "service")]
+mod service;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod transport;

@@ -246,7 +246,7 @@ mod url {
 
     /// Once a process, whichever test comes first.
     fn provider() {
-        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+        let _ = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider().install_default();
     }
 
     fn by(url: String) -> JwtBearer {

@@ -1,0 +1,1 @@
+//! The service: application servers on one side, their clients on the other.
