@@ -30,6 +30,15 @@ pub enum CloseReason {
     SlowReceiver,
     /// The credential it came with has expired.
     AuthenticationExpired,
+    /// The application server that it was passed on to has ended it, by the service.
+    ServerClosed {
+        /// What the server says went wrong, if anything did.
+        error: Option<Box<str>>,
+        /// The server has sent the hub's `Close` message itself.
+        said_goodbye: bool,
+    },
+    /// The application server that it was passed on to has gone.
+    ServerLost,
     /// The server is shutting down.
     Shutdown,
 }
@@ -44,6 +53,12 @@ impl CloseReason {
     pub(crate) fn error(&self, detailed: bool) -> Option<String> {
         if let Self::ConnectFailed(text) = self {
             return Some(text.to_string());
+        }
+        if let Self::ServerClosed { error: Some(text), .. } = self {
+            return Some(if detailed { format!("{CLOSED} {text}") } else { CLOSED.to_owned() });
+        }
+        if matches!(self, Self::ServerLost) {
+            return detailed.then(|| "Server connection dropped.".to_owned());
         }
         let kind = self.row().error?;
         Some(match self.detail() {
@@ -96,6 +111,8 @@ impl CloseReason {
             Self::Aborted => row("aborted", true, None, false),
             Self::SlowReceiver => row("slow_receiver", true, None, true),
             Self::AuthenticationExpired => row("authentication_expired", true, None, true),
+            Self::ServerClosed { said_goodbye, .. } => row("server_closed", !said_goodbye, None, false),
+            Self::ServerLost => row("server_lost", true, None, true),
             Self::Shutdown => row("shutdown", true, None, true),
         }
     }

@@ -53,7 +53,7 @@ pub(crate) struct Outgoing<'a> {
     arguments: &'a dyn EncodeArguments,
     key: Option<&'a str>,
     id: Option<&'a str>,
-    frames: [OnceCell<Frame>; Protocol::ALL.len()],
+    frames: [OnceCell<Frame>; Protocol::KNOWN.len()],
 }
 
 impl<'a> Outgoing<'a> {
@@ -188,6 +188,12 @@ impl Lifetime {
                 format!("Connection ID '{}' is not valid for invocation ID '{id}'.", link.id()).into(),
             )),
         }
+    }
+
+    /// Somebody on some node waits for a client's answer, perhaps.
+    #[cfg(feature = "service")]
+    pub(crate) fn has_questions(&self) -> bool {
+        !self.questions.is_empty()
     }
 
     /// Ends a connection, of any node, or all of a group's or a user's.
