@@ -85,6 +85,7 @@
 mod admin;
 #[cfg(feature = "auth")]
 mod auth;
+#[cfg_attr(not(feature = "service"), allow(dead_code, reason = "some of it serves REST and the service only"))]
 mod backplane;
 #[cfg(feature = "server")]
 #[doc(hidden)]
@@ -94,6 +95,7 @@ mod config;
 mod connection;
 pub mod guide;
 mod hub;
+#[cfg_attr(not(feature = "service"), allow(dead_code, reason = "some of it serves REST and the service only"))]
 mod lifetime;
 mod observe;
 mod protocol;
@@ -102,6 +104,7 @@ mod relay;
 #[cfg(feature = "service")]
 mod rest;
 #[cfg(feature = "service")]
+#[allow(dead_code, reason = "the faces that use it are being built")]
 mod service;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -69,7 +69,7 @@ fn next_prefixed(buffer: &[u8], limit: usize) -> Result<Option<Piece>, DecodeErr
 }
 
 /// The length that a message declares, and how many bytes say so.
-fn read_prefix(buffer: &[u8]) -> Result<Option<(usize, usize)>, DecodeError> {
+pub(in crate::protocol) fn read_prefix(buffer: &[u8]) -> Result<Option<(usize, usize)>, DecodeError> {
     let mut length = 0usize;
     for (index, &byte) in buffer.iter().take(MAX_PREFIX).enumerate() {
         if index + 1 == MAX_PREFIX && byte > 0x07 {
