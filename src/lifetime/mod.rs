@@ -94,14 +94,14 @@ impl Encoded for Outgoing<'_> {
 
 impl Lifetime {
     pub(crate) fn new(backplane: Arc<dyn Backplane>) -> Arc<Self> {
-        let lifetime = Arc::new(Self {
+        let lifetime = Arc::new_cyclic(|lifetime| Self {
             backplane,
             connections: DashMap::new(),
             all: Segments::default(),
             groups: Groups::default(),
             users: Groups::default(),
             user_groups: UserGroups::default(),
-            presence: Presence::default(),
+            presence: Presence::new(lifetime.clone()),
             questions: Arc::default(),
             runtime: OnceLock::new(),
         });
