@@ -46,7 +46,7 @@
 //! # Sending
 //!
 //! Inside a call [`Clients`] selects receivers: a connection, a group, a user, everybody, others. Outside there is [`HubContext`], which
-//! also asks who is there and ends connections. A message is encoded once for each encoding in use, and nothing waits for a receiver: what
+//! also asks who is there and ends connections. [`Groups::watch`] tells who is in a group, as it changes. A message is encoded once for each encoding in use, and nothing waits for a receiver: what
 //! happens to one that does not keep up is a matter of [`SlowReceiver`]. [`Client::invoke`] calls a client method and gives its result.
 //!
 //! # Who may do what

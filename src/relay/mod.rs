@@ -70,44 +70,27 @@ mod presence;
 pub use actions::{Action, Subject};
 pub use options::RelayOptions;
 
-use crate::{Hub, HubBuilder, Permissions};
+use crate::{Hub, HubBuilder};
 use std::sync::Arc;
 
-/// The state of a relay hub: its limits and permissions. Cheap to clone.
+/// The state of a relay hub: its options. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Relay(Arc<Limits>);
-
-#[derive(Debug)]
-struct Limits {
-    permissions: Permissions,
-    max_name_length: usize,
-    max_groups: usize,
-    max_members: usize,
-}
+pub struct Relay(Arc<RelayOptions>);
 
 impl Relay {
-    fn permissions(&self) -> &Permissions {
-        &self.0.permissions
+    fn new(options: &RelayOptions) -> Self {
+        Self(Arc::new(options.clone()))
     }
 
-    fn max_name_length(&self) -> usize {
-        self.0.max_name_length
-    }
-
-    fn max_groups(&self) -> usize {
-        self.0.max_groups
-    }
-
-    fn max_members(&self) -> usize {
-        self.0.max_members
+    fn options(&self) -> &RelayOptions {
+        &self.0
     }
 }
 
 /// Starts a relay hub; methods can be added to it.
 pub fn hub(options: RelayOptions) -> HubBuilder<Relay> {
-    let RelayOptions { permissions, hub, max_name_length, max_groups, max_members } = options;
-    Hub::with_state(Relay(Arc::new(Limits { permissions, max_name_length, max_groups, max_members })))
-        .options(hub)
+    Hub::with_state(Relay::new(&options))
+        .options(options.hub)
         .on_connected(methods::connected)
         .method("SendToAll", methods::send_to_all)
         .method("SendToOthers", methods::send_to_others)
