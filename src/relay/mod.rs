@@ -9,6 +9,12 @@
 //! await connection.invoke("SendToOthersInGroup", "room-1", "message", ["ann", "hello"]);
 //! ```
 //!
+//! ```csharp
+//! connection.On<string, string>("message", Show);
+//! await connection.InvokeAsync("JoinGroup", "room-1");
+//! await connection.InvokeAsync("SendToOthersInGroup", "room-1", "message", new object[] { "ann", "hello" });
+//! ```
+//!
 //! | method | what it does |
 //! | --- | --- |
 //! | `SendToAll(target, arguments)` | calls every client |
@@ -22,7 +28,8 @@
 //! | `Presence(group)` | returns who is in a group: a list of `{ connectionId, userId }` |
 //! | `PresenceChanges(group)` | streams who is in a group, as it changes |
 //!
-//! A method that sends is answered when the message is queued for its receivers; that there are none is no error.
+//! A method that sends is answered when the message is queued for its receivers; that there are none is no error. Names of groups and users
+//! are compared byte by byte, have 1 to 1024 characters, and are not blank.
 //!
 //! The stream begins with `{ type: "here", members }`, to which `{ type: "joined", member }` and `{ type: "left", member }` follow, in their
 //! order and without a gap, and by which the caller keeps its list. A client that does not take 256 changes in time gets another `here` in
