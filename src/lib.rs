@@ -78,7 +78,7 @@
 //! | `auth` | `JwtBearer`: who a request comes from, by a signed token |
 //! | `jwks-url` | its keys from a URL |
 //! | `service` | what takes the place of Azure SignalR Service, and its REST API; used by the program `hubwire` |
-//! | `server` | the program `hubwire` |
+//! | `server` | the program `hubwire`, and the module `relay`: its hub that needs no code |
 //! | `testing` | the module `testing`: what only tests have a use for |
 
 #[cfg(feature = "server")]
@@ -100,7 +100,6 @@ mod lifetime;
 mod observe;
 mod protocol;
 #[cfg(feature = "server")]
-#[doc(hidden)]
 pub mod relay;
 #[cfg(feature = "service")]
 mod rest;

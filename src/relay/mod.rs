@@ -1,4 +1,4 @@
-//! The hub of the standalone server, which needs no code: written with the public API.
+//! The hub of the standalone server, which needs no code: written with the public API. Feature `server`.
 //!
 //! Clients reach each other by its methods. `target` names a method of the receiving clients, and `arguments` is an array of what that is
 //! called with: any values, which arrive as they were sent, in the receiver's encoding.
@@ -43,6 +43,20 @@
 //!     change.type === "left" ? here.delete(member.connectionId) : here.set(member.connectionId, member);
 //!   draw(here);
 //! }, complete() {}, error: console.error });
+//! ```
+//!
+//! In a program of one's own it is mounted as any other hub:
+//!
+//! ```
+//! use axum::Router;
+//! use hubwire::relay::{self, Action, RelayOptions};
+//! use hubwire::{Permissions, Policy};
+//!
+//! let rights = Permissions::default()
+//!     .grant(Action::Join.name(), "room-*", Policy::authenticated())
+//!     .grant(Action::SendToGroup.name(), "room-*", Policy::authenticated());
+//! let hub = relay::hub(RelayOptions::default().with_permissions(rights)).build();
+//! let router: Router = Router::new().merge(hub.routes("/hubs/chat"));
 //! ```
 //!
 //! # Permissions

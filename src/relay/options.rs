@@ -16,7 +16,7 @@ pub struct RelayOptions {
     /// can make the server hold. Calls of one connection that run at a time can exceed it by their number, which is 1 by default.
     pub max_groups: usize,
     /// Members of a group that are listed, and whose comings and goings are told. Default 10,000, which is an answer of about a megabyte;
-    /// nobody is shown who is in a larger group. A group that is watched costs the server about 100 bytes for each member, once for all
+    /// nobody is shown who is in a larger group. A group that is watched costs the server about 200 bytes for each member, once for all
     /// that watch it, and each stream up to 16 KiB; a client has as many streams as [`HubOptions::max_running_calls`] allows.
     pub max_members: usize,
 }
