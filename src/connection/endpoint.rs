@@ -80,9 +80,9 @@ impl<T: Tenant> Accept for Endpoint<T> {
                 metrics.raw_sockets.add(1);
                 (Some(socket), None, seat, None)
             }
-            Duplex::Boxed(stream) => {
+            Duplex::Boxed(stream, seat) => {
                 metrics.boxed_streams.add(1);
-                (None, Some(stream), None, None)
+                (None, Some(stream), seat, None)
             }
             Duplex::Http(channel) => (None, None, None, Some(channel)),
         };

@@ -109,8 +109,8 @@ impl Hub {
         self.endpoint.drain(within).await
     }
 
-    #[cfg(feature = "testing")]
-    pub(crate) fn metrics(&self) -> &crate::observe::HubMetrics {
+    #[cfg(any(feature = "server", feature = "testing"))]
+    pub(crate) fn metrics(&self) -> &Arc<crate::observe::HubMetrics> {
         &self.shared.metrics
     }
 }
