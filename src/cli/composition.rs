@@ -1,0 +1,63 @@
+//! What is served, made of a configuration: hubs, and the routes of both kinds of address.
+
+use crate::config::{self, Config};
+use crate::observe::{Exposition, Health, Phase};
+use crate::relay::{self, RelayOptions};
+use crate::{Hub, Policy};
+use axum::Router;
+use futures_util::future::join_all;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// A server that is ready to listen.
+pub(super) struct Composition {
+    pub(super) health: Health,
+    hubs: BTreeMap<String, Hub>,
+    /// Cancelled when somebody tells it to stop over its API.
+    pub(super) stop: CancellationToken,
+}
+
+impl Composition {
+    pub(super) fn new(config: &Config) -> Self {
+        let hubs = config.hubs.iter().map(|(name, hub)| (name.clone(), relay_hub(hub))).collect();
+        Self { health: Health::default(), hubs, stop: CancellationToken::new() }
+    }
+
+    /// What clients, application servers and REST calls see.
+    pub(super) fn data_routes(&self, config: &Config) -> Router {
+        let mut clients = Router::new();
+        for (name, hub) in &config.hubs {
+            let routes = self.hubs[name].routes(&hub.path);
+            clients = clients.merge(match &hub.bearer {
+                Some(bearer) => routes.layer(bearer.clone()),
+                None => routes,
+            });
+        }
+        // outermost: what asks whether it may come has no token
+        match &config.cors {
+            Some(cors) => clients.layer(cors.clone()),
+            None => clients,
+        }
+    }
+
+    /// What operators see.
+    pub(super) fn admin_routes(&self) -> Router {
+        let hubs = self.hubs.iter().map(|(name, hub)| (name.clone(), Arc::clone(hub.metrics()))).collect();
+        let exposition = Exposition { started: Instant::now(), hubs };
+        self.health.routes().merge(exposition.routes())
+    }
+
+    /// Lets nobody in any more, and closes who is there, with permission to connect elsewhere. Returns whether all was over in time.
+    pub(super) async fn drain(&self, within: Duration) -> bool {
+        self.health.enter(Phase::Draining);
+        join_all(self.hubs.values().map(|hub| hub.drain(within))).await.into_iter().all(|done| done)
+    }
+}
+
+fn relay_hub(hub: &config::Hub) -> Hub {
+    let options = RelayOptions::default().with_permissions(hub.permissions.clone()).with_hub(hub.options.clone());
+    let builder = relay::hub(options);
+    if hub.anonymous { builder.build() } else { builder.authorize(Policy::authenticated()).build() }
+}
