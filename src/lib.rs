@@ -100,7 +100,8 @@ mod lifetime;
 mod observe;
 mod protocol;
 #[cfg(feature = "server")]
-mod relay;
+#[doc(hidden)]
+pub mod relay;
 #[cfg(feature = "service")]
 mod rest;
 #[cfg(feature = "service")]
