@@ -42,7 +42,7 @@ fn describe(out: &mut String, config: &Config) -> std::fmt::Result {
     }
     for (name, hub) in &config.hubs {
         let who = if hub.anonymous { "everybody" } else { "clients with a token" };
-        let most = hub.options.transport.max_connections;
+        let most = hub.options.hub.transport.max_connections;
         writeln!(out, "hub {name} at {}: {who}, {most} connections at most", hub.path)?;
     }
     for warning in &config.warnings {
@@ -56,7 +56,7 @@ fn as_json(config: &Config, memory: &Memory) -> Value {
         .hubs
         .iter()
         .map(|(name, hub)| {
-            let most = hub.options.transport.max_connections;
+            let most = hub.options.hub.transport.max_connections;
             (name.clone(), json!({ "path": hub.path, "anonymous": hub.anonymous, "maxConnections": most }))
         })
         .collect();

@@ -2,7 +2,7 @@
 
 use crate::config::{self, Config};
 use crate::observe::{Exposition, Health, Phase};
-use crate::relay::{self, RelayOptions};
+use crate::relay;
 use crate::{Hub, Policy};
 use axum::Router;
 use futures_util::future::join_all;
@@ -21,7 +21,7 @@ pub(super) struct Composition {
 
 impl Composition {
     pub(super) fn new(config: &Config) -> Self {
-        let hubs = config.hubs.iter().map(|(name, hub)| (name.clone(), relay_hub(hub))).collect();
+        let hubs = config.hubs.iter().map(|(name, hub)| (name.clone(), relay_hub(hub, config.preset))).collect();
         Self { health: Health::default(), hubs, stop: CancellationToken::new() }
     }
 
@@ -56,8 +56,11 @@ impl Composition {
     }
 }
 
-fn relay_hub(hub: &config::Hub) -> Hub {
-    let options = RelayOptions::default().with_permissions(hub.permissions.clone()).with_hub(hub.options.clone());
-    let builder = relay::hub(options);
+/// The preset's hub has a counter, which its page shows.
+fn relay_hub(hub: &config::Hub, preset: bool) -> Hub {
+    let builder = match preset {
+        true => relay::demo::hub().options(hub.options.hub.clone()),
+        false => relay::hub(hub.options.clone()),
+    };
     if hub.anonymous { builder.build() } else { builder.authorize(Policy::authenticated()).build() }
 }

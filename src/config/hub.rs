@@ -2,7 +2,7 @@ use super::checked::{Problem, secret};
 use super::error::nearest;
 use super::raw::{self, Permission, Who};
 use crate::auth::{AccessKeys, ClientTokens};
-use crate::relay::Action;
+use crate::relay::{Action, RelayOptions};
 use crate::{AuthenticationRefresh, BearerError, HubOptions, JwtBearer, JwtBearerBuilder, Permissions, Policy};
 use std::collections::BTreeMap;
 
@@ -10,12 +10,11 @@ use std::collections::BTreeMap;
 #[derive(Debug)]
 pub(crate) struct Hub {
     pub(crate) path: String,
-    pub(crate) options: HubOptions,
+    pub(crate) options: RelayOptions,
     /// Clients without a token are let in.
     pub(crate) anonymous: bool,
     /// Finds out who a client is by its token: one that is signed with an access key, or of the issuer.
     pub(crate) bearer: Option<JwtBearer>,
-    pub(crate) permissions: Permissions,
 }
 
 impl Hub {
@@ -78,8 +77,13 @@ impl Hub {
                 "[hubs.{name}] grants nothing: its clients receive what is sent over REST, and can do nothing themselves; see `permissions`"
             ));
         }
-        let permissions = permissions(name, &raw.permissions)?;
-        Ok(Self { path, options, anonymous: raw.anonymous, bearer, permissions })
+        let mut options = RelayOptions::default()
+            .with_permissions(permissions(name, &raw.permissions)?)
+            .with_hub(options)
+            .with_max_name_length(raw.max_name_length)
+            .with_max_groups(raw.max_groups);
+        options.max_members = raw.max_members;
+        Ok(Self { path, options, anonymous: raw.anonymous, bearer })
     }
 }
 

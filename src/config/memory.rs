@@ -44,7 +44,7 @@ impl Memory {
 }
 
 fn hub_terms(name: &str, hub: &Hub) -> Vec<Term> {
-    let (connection, transport) = (&hub.options.connection, &hub.options.transport);
+    let (connection, transport) = (&hub.options.hub.connection, &hub.options.hub.transport);
     let count = transport.max_connections as u64;
     let term = |what: &str, count: u64, each: usize| Term::new(&format!("hub {name}: {what}"), count, each as u64);
     let mut terms = vec![
@@ -57,7 +57,13 @@ fn hub_terms(name: &str, hub: &Hub) -> Vec<Term> {
             count,
             each: connection.maximum_receive_message_size.map(|bytes| bytes as u64),
         },
-        term("calls that run (max_running_calls)", count, hub.options.max_running_calls.saturating_mul(2 * CALL)),
+        term("calls that run (max_running_calls)", count, hub.options.hub.max_running_calls.saturating_mul(2 * CALL)),
+        // a letter takes up to three bytes, and its group's entry some more
+        term(
+            "names of groups (max_groups)",
+            count,
+            hub.options.max_groups.saturating_mul(3 * hub.options.max_name_length + GROUP),
+        ),
         term("posted and not read (inbox_limit)", count, transport.inbox_limit),
         term("bodies of POSTs (post_budget)", 1, transport.post_budget),
         term("negotiated and not come (max_negotiated)", transport.max_negotiated as u64, NEGOTIATED),
@@ -105,5 +111,6 @@ const TLS: u64 = 8_704;
 /// Windows of an HTTP/2 connection: four times that of a stream.
 const HTTP2: u64 = 4 * 64 * 1024;
 const NEGOTIATED: usize = 150;
+const GROUP: usize = 100;
 /// A call's task and its entries; its arguments are counted above.
 const CALL: usize = 1024;

@@ -1,6 +1,7 @@
 //! The configuration as it is written. What has a default in a layer's own options has it from there.
 
 use super::secret::Secret;
+use crate::relay::RelayOptions;
 use crate::units;
 use crate::{ConnectionOptions, HubOptions, ServeOptions, TransportOptions};
 use serde::Deserialize;
@@ -109,6 +110,9 @@ pub(super) struct Hub {
     #[serde(deserialize_with = "units::duration_or_none::deserialize")]
     pub(super) maximum_authentication: Option<Duration>,
     pub(super) permissions: Vec<Permission>,
+    pub(super) max_name_length: usize,
+    pub(super) max_groups: usize,
+    pub(super) max_members: usize,
     pub(super) max_parallel_invocations: usize,
     pub(super) max_running_calls: usize,
     pub(super) connection: ConnectionOptions,
@@ -117,6 +121,7 @@ pub(super) struct Hub {
 
 impl Default for Hub {
     fn default() -> Self {
+        let RelayOptions { max_name_length, max_groups, max_members, .. } = RelayOptions::default();
         let HubOptions { connection, transport, max_parallel_invocations, max_running_calls } = HubOptions::default();
         Self {
             path: None,
@@ -126,6 +131,9 @@ impl Default for Hub {
             authentication_refresh: false,
             maximum_authentication: None,
             permissions: Vec::new(),
+            max_name_length,
+            max_groups,
+            max_members,
             max_parallel_invocations,
             max_running_calls,
             connection,

@@ -34,14 +34,8 @@ pub enum Subject {
 
 impl Action {
     /// All of them, in the order in which people are told.
-    pub const ALL: [Self; 6] = [
-        Self::SendToAll,
-        Self::SendToGroup,
-        Self::SendToUser,
-        Self::SendToConnection,
-        Self::Join,
-        Self::SeePresence,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::SendToAll, Self::SendToGroup, Self::SendToUser, Self::SendToConnection, Self::Join, Self::SeePresence];
 
     /// Returns the name in the permission table and in what a refused client is told.
     pub const fn name(self) -> &'static str {
