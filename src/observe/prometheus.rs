@@ -40,7 +40,7 @@ impl Exposition {
 
     fn process(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let version = env!("CARGO_PKG_VERSION");
-        let build = encoder.encode_descriptor("hubwire_build", "Which build this is", None, GAUGE)?;
+        let build = encoder.encode_descriptor("hubwire_build_info", "Which build this is", None, GAUGE)?;
         labelled(build, &[("version", version)], ConstGauge::new(1_i64))?;
         let uptime =
             encoder.encode_descriptor("hubwire_uptime", "Since the server started", Some(&Unit::Seconds), GAUGE)?;
