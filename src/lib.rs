@@ -85,6 +85,7 @@
 mod admin;
 #[cfg(feature = "auth")]
 mod auth;
+#[cfg_attr(not(feature = "service"), allow(dead_code, reason = "some of it serves REST and the service only"))]
 mod backplane;
 #[cfg(feature = "server")]
 #[doc(hidden)]
@@ -94,6 +95,7 @@ mod config;
 mod connection;
 pub mod guide;
 mod hub;
+#[cfg_attr(not(feature = "service"), allow(dead_code, reason = "some of it serves REST and the service only"))]
 mod lifetime;
 mod observe;
 mod protocol;

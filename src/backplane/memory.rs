@@ -1,4 +1,7 @@
-use super::{Answer, Audience, Backplane, BackplaneError, Deliver, Encoded, Membership, Query, Reached, Whom};
+use super::{
+    Answer, Audience, Backplane, BackplaneError, Closing, Deliver, Encoded, Existence, Found, Membership, Query,
+    Reached, UserMembership, Whom,
+};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -56,9 +59,13 @@ impl Backplane for Memory {
         Ok(Reached::Done(()))
     }
 
-    fn change_group(&self, connection: &str, group: &str, change: Membership) -> Reached<()> {
+    fn change_group(&self, connection: &str, change: Membership<'_>) -> Reached<bool> {
+        Reached::Done(self.bus.nodes().iter().any(|node| node.change_group(connection, change)))
+    }
+
+    fn change_user(&self, user: &str, change: UserMembership<'_>) -> Reached<()> {
         for node in self.bus.nodes() {
-            node.change_group(connection, group, change);
+            node.change_user(user, change);
         }
         Reached::Done(())
     }
@@ -90,15 +97,19 @@ impl Backplane for Memory {
         }
     }
 
-    fn close(&self, whom: &Whom) -> Reached<()> {
+    fn close(&self, closing: &Closing) -> Reached<()> {
         for node in self.bus.nodes() {
-            node.close(whom);
+            node.close(closing);
         }
         Reached::Done(())
     }
 
-    fn query(&self, query: &Query) -> Reached<Vec<String>> {
+    fn query(&self, query: &Query) -> Reached<Vec<Found>> {
         Reached::Done(self.bus.nodes().iter().flat_map(|node| node.query(query)).collect())
+    }
+
+    fn exists(&self, what: &Existence) -> Reached<bool> {
+        Reached::Done(self.bus.nodes().iter().any(|node| node.exists(what)))
     }
 
     fn interest(&self, _: &Whom, _: bool) {}

@@ -1,6 +1,9 @@
 //! What every backplane must do, written against the trait: mounted once for each implementation.
 
-use super::{Answer, Audience, Backplane, BackplaneError, Deliver, Encoded, Membership, Query, Reached, Whom};
+use super::{
+    Answer, Audience, Backplane, BackplaneError, Closing, Deliver, Encoded, Existence, Found, Membership, Page, Query,
+    Reached, UserMembership, Whom,
+};
 use crate::protocol::hub::{EncodeError, Frame, Protocol};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -18,7 +21,7 @@ pub(crate) async fn check(mut join: impl FnMut() -> Arc<dyn Backplane>) {
 }
 
 async fn every_node_delivers_once_and_in_order(nodes: &[Arc<Node>; 2]) {
-    let audience = Audience::GroupExcept("lobby".into(), vec!["x".into()]);
+    let audience = Audience::GroupExcept { group: "lobby".into(), connections: vec!["x".into()], users: Vec::new() };
     for text in ["one", "two", "three"] {
         done(nodes[0].backplane.send(&audience, &Text(text)).unwrap()).await;
     }
@@ -36,8 +39,14 @@ async fn a_message_that_cannot_be_encoded_is_its_senders_error(nodes: &[Arc<Node
 }
 
 async fn group_changes_reach_the_connection(nodes: &[Arc<Node>; 2]) {
-    done(nodes[0].backplane.change_group("b-1", "lobby", Membership::Join)).await;
-    eventually(|| nodes[1].seen().contains(&"Join b-1 lobby".into())).await;
+    assert!(done(nodes[0].backplane.change_group("b-1", Membership::Join("lobby"))).await);
+    eventually(|| nodes[1].seen().contains(&r#"Join("lobby") b-1"#.into())).await;
+    assert!(!done(nodes[0].backplane.change_group("nobody", Membership::LeaveAll)).await);
+    let change = UserMembership::Join { group: "lobby", remembered: None };
+    done(nodes[0].backplane.change_user("ann", change)).await;
+    for node in nodes {
+        eventually(|| node.seen().contains(&format!("{change:?} ann"))).await;
+    }
     nodes.iter().for_each(|node| drop(node.take()));
 }
 
@@ -66,15 +75,25 @@ async fn a_question_to_nobody_fails(nodes: &[Arc<Node>; 2]) {
 }
 
 async fn closing_and_queries_reach_all_nodes(nodes: &[Arc<Node>; 2]) {
-    done(nodes[0].backplane.close(&Whom::User("ann".into()))).await;
+    let closing = Closing {
+        whom: Whom::User("ann".into()),
+        except: vec!["x".into()],
+        error: Some("enough".into()),
+        allow_reconnect: true,
+    };
+    done(nodes[0].backplane.close(&closing)).await;
     for node in nodes {
-        eventually(|| node.seen().contains(&r#"close User("ann")"#.into())).await;
+        eventually(|| node.seen().contains(&format!("close {closing:?}"))).await;
         node.take();
     }
-    let query = Query::Connections(Whom::Group("lobby".into()));
+    let query = Query::Connections(Whom::Group("lobby".into()), Page::ALL);
     let mut known = nodes[0].backplane.query(&query).wait().await.unwrap();
     known.sort();
-    assert_eq!(known, ["a-1", "b-1"]);
+    assert_eq!(known.iter().map(|found| &found.id).collect::<Vec<_>>(), ["a-1", "b-1"]);
+    for (connection, there) in [("a-1", true), ("b-1", true), ("c-1", false)] {
+        let existence = Existence::Of(Whom::Connection(connection.into()));
+        assert_eq!(done(nodes[0].backplane.exists(&existence)).await, there, "{connection}");
+    }
 }
 
 async fn a_node_that_is_gone_is_not_missed(third: Arc<dyn Backplane>, nodes: &[Arc<Node>; 2]) {
@@ -124,10 +143,15 @@ impl Deliver for Node {
         Ok(())
     }
 
-    fn change_group(&self, connection: &str, group: &str, change: Membership) {
+    fn change_group(&self, connection: &str, change: Membership<'_>) -> bool {
         if self.has(connection) {
-            self.note(format!("{change:?} {connection} {group}"));
+            self.note(format!("{change:?} {connection}"));
         }
+        self.has(connection)
+    }
+
+    fn change_user(&self, user: &str, change: UserMembership<'_>) {
+        self.note(format!("{change:?} {user}"));
     }
 
     fn ask(&self, connection: &str, question: &str, message: &dyn Encoded) -> Result<bool, EncodeError> {
@@ -142,23 +166,27 @@ impl Deliver for Node {
         self.note(format!("answered {question} {answer:?}"));
     }
 
-    fn close(&self, whom: &Whom) {
-        self.note(format!("close {whom:?}"));
+    fn close(&self, closing: &Closing) {
+        self.note(format!("close {closing:?}"));
     }
 
-    fn query(&self, _: &Query) -> Vec<String> {
-        vec![format!("{}-1", self.name)]
+    fn query(&self, _: &Query) -> Vec<Found> {
+        vec![Found::group(format!("{}-1", self.name), 1)]
+    }
+
+    fn exists(&self, what: &Existence) -> bool {
+        matches!(what, Existence::Of(Whom::Connection(id)) if self.has(id))
     }
 }
 
 struct Text(&'static str);
 
 impl Encoded for Text {
-    fn frame(&self, protocol: Protocol) -> Result<Frame, EncodeError> {
+    fn frame(&self, protocol: Protocol) -> Result<Option<Frame>, EncodeError> {
         if self.0 == UNENCODABLE {
             return Err(EncodeError { protocol, source: "not a number".into() });
         }
-        Ok(Frame::of_framed(protocol, self.0.as_bytes()))
+        Ok(Some(Frame::of_framed(protocol, self.0.as_bytes())))
     }
 
     fn key(&self) -> &str {
@@ -167,7 +195,8 @@ impl Encoded for Text {
 }
 
 fn text(message: &dyn Encoded) -> Result<String, EncodeError> {
-    Ok(String::from_utf8(message.frame(Protocol::Json)?.payload().to_vec()).unwrap())
+    let frame = message.frame(Protocol::Json)?.expect("it is for everybody");
+    Ok(String::from_utf8(frame.payload().to_vec()).unwrap())
 }
 
 async fn done<T>(reached: Reached<T>) -> T {

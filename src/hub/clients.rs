@@ -4,7 +4,7 @@ use super::connection::Moment;
 use super::pending::{Pending, failure};
 use super::shared::Shared;
 use super::target::{Answers, Target};
-use crate::backplane::{Audience, Query, Whom};
+use crate::backplane::{Audience, Closing, Whom};
 use crate::lifetime::Outgoing;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -69,7 +69,7 @@ impl Clients {
 
     /// Returns the members of a group but these connections.
     pub fn group_except(&self, name: impl Into<String>, ids: impl IntoIterator<Item = impl Into<String>>) -> Receivers {
-        self.receivers(Audience::GroupExcept(name.into(), texts(ids)))
+        self.receivers(Audience::GroupExcept { group: name.into(), connections: texts(ids), users: Vec::new() })
     }
 
     /// Returns the members of a group but the caller.
@@ -216,7 +216,7 @@ impl Client {
     ///
     /// It ends even if what this returns is dropped.
     pub fn close(&self) -> Pending {
-        Pending::of(self.hub.lifetime.close(&Whom::Connection(self.id.clone())))
+        Pending::of(self.hub.lifetime.close(&Closing::of(Whom::Connection(self.id.clone()))))
     }
 }
 
@@ -252,7 +252,7 @@ impl Groups {
     ///
     /// It is added even if what this returns is dropped.
     pub fn add(&self, connection: impl AsRef<str>, group: impl AsRef<str>) -> Pending {
-        Pending::of(self.0.lifetime.add_to_group(connection.as_ref(), group.as_ref()))
+        Pending::of(self.0.lifetime.add_to_group(connection.as_ref(), group.as_ref())).map(|_| ())
     }
 
     /// Removes a connection. Removing one that is not in the group does nothing.
@@ -265,7 +265,7 @@ impl Groups {
     ///
     /// It is removed even if what this returns is dropped.
     pub fn remove(&self, connection: impl AsRef<str>, group: impl AsRef<str>) -> Pending {
-        Pending::of(self.0.lifetime.remove_from_group(connection.as_ref(), group.as_ref()))
+        Pending::of(self.0.lifetime.remove_from_group(connection.as_ref(), group.as_ref())).map(|_| ())
     }
 
     /// Returns the ids of the connections in a group, in no order.
@@ -274,7 +274,7 @@ impl Groups {
     ///
     /// If other nodes have to be asked and cannot be.
     pub fn members(&self, group: impl Into<String>) -> Pending<Vec<String>> {
-        Pending::of(self.0.lifetime.query(&Query::Connections(Whom::Group(group.into()))))
+        Pending::of(self.0.lifetime.connection_ids(Whom::Group(group.into())))
     }
 
     /// Returns the groups that a connection is in, in no order.
@@ -283,7 +283,7 @@ impl Groups {
     ///
     /// If other nodes have to be asked and cannot be.
     pub fn of_connection(&self, connection: impl Into<String>) -> Pending<Vec<String>> {
-        Pending::of(self.0.lifetime.query(&Query::GroupsOf(connection.into())))
+        Pending::of(self.0.lifetime.groups_of(connection.into()))
     }
 }
 

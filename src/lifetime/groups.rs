@@ -47,6 +47,11 @@ impl Groups {
         self.0.get(name).map(|group| group.clone())
     }
 
+    /// Those whose names fit.
+    pub(super) fn list(&self, fits: impl Fn(&str) -> bool) -> Vec<Arc<Group>> {
+        self.0.iter().filter(|group| fits(group.key())).map(|group| group.value().clone()).collect()
+    }
+
     pub(super) fn count(&self) -> usize {
         self.0.len()
     }
