@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
-use tracing::{error, info};
+use tracing::{info, warn};
 
 /// TLS with the certificate that was read last.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl Certificate {
                 *self.0.lock() = tls;
                 info!("the certificate has been read again");
             }
-            Err(e) => error!(error = %e, "the certificate stays as it was"),
+            Err(e) => warn!(error = %e, "the certificate stays as it was"),
         }
     }
 }

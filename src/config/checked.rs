@@ -6,6 +6,7 @@ use super::raw::{self, Raw};
 use super::secret::{Secret, is_world_readable};
 use super::{ConfigError, Format, Sources, Tls};
 use crate::auth::{AccessKeyError, AccessKeys, DEVELOPMENT_KEY};
+use crate::rest::RestOptions;
 use crate::{Cors, ServeOptions};
 use axum::http::Uri;
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ pub(crate) struct Config {
     /// The same, ready to use; `None`: nobody can sign.
     pub(crate) signing: Option<AccessKeys>,
     pub(crate) cors: Option<Cors>,
+    pub(crate) rest: RestOptions,
     /// By their names, in lower case.
     pub(crate) hubs: BTreeMap<String, Hub>,
     /// Nothing was configured: what runs is for development.
@@ -108,6 +110,7 @@ impl Config {
             signing,
             keys,
             cors: cors(&raw.cors)?,
+            rest: rest(raw.rest)?,
             hubs,
             preset,
             warnings: Vec::new(),
@@ -294,6 +297,13 @@ fn filter(text: String) -> Result<String, Problem> {
             Err(Problem::new("log.filter", what))
         }
     }
+}
+
+fn rest(raw: RestOptions) -> Result<RestOptions, Problem> {
+    if raw.max_parallel_bodies == 0 {
+        return Err(Problem::new("rest.max_parallel_bodies", "`rest.max_parallel_bodies` has to be at least 1"));
+    }
+    Ok(raw)
 }
 
 fn cors(raw: &raw::Cors) -> Result<Option<Cors>, Problem> {

@@ -2,6 +2,7 @@
 
 use super::secret::Secret;
 use crate::relay::RelayOptions;
+use crate::rest::RestOptions;
 use crate::units;
 use crate::{ConnectionOptions, HubOptions, ServeOptions, TransportOptions};
 use serde::Deserialize;
@@ -17,6 +18,7 @@ pub(super) struct Raw {
     pub(super) log: Log,
     pub(super) keys: Keys,
     pub(super) cors: Cors,
+    pub(super) rest: RestOptions,
     pub(super) hubs: BTreeMap<String, Hub>,
 }
 

@@ -109,6 +109,11 @@ impl Hub {
         self.endpoint.drain(within).await
     }
 
+    #[cfg(feature = "server")]
+    pub(crate) fn lifetime(&self) -> &Arc<crate::lifetime::Lifetime> {
+        &self.shared.lifetime
+    }
+
     #[cfg(any(feature = "server", feature = "testing"))]
     pub(crate) fn metrics(&self) -> &Arc<crate::observe::HubMetrics> {
         &self.shared.metrics
