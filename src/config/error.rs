@@ -67,7 +67,7 @@ pub(super) fn listed(names: &[&str]) -> String {
 
 /// The known name that takes the fewest edits, if that is few enough to be a slip.
 pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let most = name.chars().count().div_ceil(3);
+    let most = (name.chars().count() / 3).max(1);
     known
         .iter()
         .map(|known| (edits(name, known), *known))
