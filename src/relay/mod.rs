@@ -19,8 +19,24 @@
 //! | `SendToConnection(id, target, arguments)` | calls one client |
 //! | `JoinGroup(group)` | makes the caller a member |
 //! | `LeaveGroup(group)` | ends that |
+//! | `Presence(group)` | returns who is in a group: a list of `{ connectionId, userId }` |
+//! | `PresenceChanges(group)` | streams who is in a group, as it changes |
 //!
 //! A method that sends is answered when the message is queued for its receivers; that there are none is no error.
+//!
+//! The stream begins with `{ type: "here", members }`, to which `{ type: "joined", member }` and `{ type: "left", member }` follow, in their
+//! order and without a gap, and by which the caller keeps its list. A client that does not take 256 changes in time gets another `here` in
+//! their place, which is the whole list again. `userId` is null for clients that have not signed in.
+//!
+//! ```js
+//! const here = new Map();
+//! connection.stream("PresenceChanges", "room-1").subscribe({ next: (change) => {
+//!   if (change.type === "here") here.clear();
+//!   for (const member of change.members ?? [change.member])
+//!     change.type === "left" ? here.delete(member.connectionId) : here.set(member.connectionId, member);
+//!   draw(here);
+//! }, complete() {}, error: console.error });
+//! ```
 //!
 //! # Permissions
 //!
@@ -35,7 +51,7 @@
 //! | `join` | group | `JoinGroup`, `LeaveGroup` |
 //! | `see-presence` | group | `Presence`, `PresenceChanges` |
 //!
-//! A right is asked for when a method is called; a membership that has begun lasts until it is left or the connection ends.
+//! A right is asked for when a method is called; a membership or a stream that has begun lasts until it is ended or the connection is.
 //!
 //! # Groups and lost connections
 //!
@@ -49,6 +65,7 @@ mod guard;
 mod methods;
 mod options;
 mod parameters;
+mod presence;
 
 pub use actions::{Action, Subject};
 pub use options::RelayOptions;
@@ -65,6 +82,7 @@ struct Limits {
     permissions: Permissions,
     max_name_length: usize,
     max_groups: usize,
+    max_members: usize,
 }
 
 impl Relay {
@@ -79,12 +97,16 @@ impl Relay {
     fn max_groups(&self) -> usize {
         self.0.max_groups
     }
+
+    fn max_members(&self) -> usize {
+        self.0.max_members
+    }
 }
 
 /// Starts a relay hub; methods can be added to it.
 pub fn hub(options: RelayOptions) -> HubBuilder<Relay> {
-    let RelayOptions { permissions, hub, max_name_length, max_groups, .. } = options;
-    Hub::with_state(Relay(Arc::new(Limits { permissions, max_name_length, max_groups })))
+    let RelayOptions { permissions, hub, max_name_length, max_groups, max_members } = options;
+    Hub::with_state(Relay(Arc::new(Limits { permissions, max_name_length, max_groups, max_members })))
         .options(hub)
         .on_connected(methods::connected)
         .method("SendToAll", methods::send_to_all)
@@ -95,4 +117,6 @@ pub fn hub(options: RelayOptions) -> HubBuilder<Relay> {
         .method("SendToConnection", methods::send_to_connection)
         .method("JoinGroup", methods::join_group)
         .method("LeaveGroup", methods::leave_group)
+        .method("Presence", presence::list)
+        .stream("PresenceChanges", presence::changes)
 }
