@@ -109,6 +109,13 @@ impl Hub {
         self.endpoint.drain(within).await
     }
 
+    /// Who is connected: what the REST API works on.
+    #[cfg(feature = "service")]
+    #[allow(dead_code, reason = "for what composes the server")]
+    pub(crate) fn lifetime(&self) -> &Arc<crate::lifetime::Lifetime> {
+        &self.shared.lifetime
+    }
+
     #[cfg(feature = "testing")]
     pub(crate) fn metrics(&self) -> &crate::observe::HubMetrics {
         &self.shared.metrics

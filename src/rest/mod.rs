@@ -21,6 +21,6 @@ mod routes;
 mod server;
 
 #[allow(unused_imports, reason = "what composes the server implements and sets them")]
-pub(crate) use options::{Hubs, RestOptions};
+pub(crate) use options::{Hook, Hubs, RestOptions};
 #[allow(unused_imports, reason = "what composes the server mounts it")]
 pub(crate) use server::routes;

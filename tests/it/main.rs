@@ -1,5 +1,8 @@
 //! Hubs through their public API, in this process, over real sockets.
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod calls;
 mod client;
 mod client_results;
@@ -7,6 +10,7 @@ mod errors;
 mod filters;
 mod life_cycle;
 mod peer;
+mod rest;
 mod resumption;
 mod serve;
 mod streams;

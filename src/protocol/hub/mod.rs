@@ -19,6 +19,8 @@ pub(crate) use handshake::{HandshakeError, HandshakeRequest};
 pub(crate) use json::write_text as write_json_text;
 pub use message::Protocol;
 pub(crate) use message::{Completed, DecodeError, Invocation, Message};
+#[cfg(feature = "service")]
+pub(crate) use messagepack::Token as MessagePackToken;
 pub(crate) use replay::{ReceivedCount, SentLog};
 pub use value::{Binary, Value, ValueError};
 
