@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 pub(super) struct Segments {
     list: RwLock<Vec<Arc<Segment>>>,
     /// How many receivers there are of each protocol.
-    counts: [AtomicUsize; Protocol::ALL.len()],
+    counts: [AtomicUsize; Protocol::KNOWN.len()],
     /// The segment that last lost a receiver, and so has room.
     roomy: Mutex<Option<Arc<Segment>>>,
 }
@@ -74,6 +74,11 @@ impl Segments {
 
     pub(super) fn list(&self) -> Vec<Arc<Segment>> {
         self.list.read().clone()
+    }
+
+    /// The receivers of all segments.
+    pub(super) fn snapshots(&self) -> Vec<Receivers> {
+        self.list.read().iter().map(|segment| segment.snapshot()).collect()
     }
 
     /// Everybody, as they are now.

@@ -51,7 +51,7 @@ fn as_json(answer: backplane::Answer) -> Answer {
             body.extend_from_slice(b"\"result\":");
             match protocol {
                 Protocol::Json => body.extend_from_slice(&bytes),
-                Protocol::MessagePack => {
+                Protocol::MessagePack | Protocol::BlazorPack => {
                     let value = RawValue { protocol, bytes: &bytes }.decode::<Value>();
                     let value = value.map_err(|_| Refusal::invalid(NO_JSON))?;
                     serde_json::to_writer(&mut body, &value).map_err(|_| Refusal::invalid(NO_JSON))?;
@@ -134,7 +134,7 @@ fn flag(context: &Context<'_>, name: &str) -> Result<bool, Refusal> {
 
 /// A stream item in each encoding, made at once as calls are.
 struct Item {
-    frames: [Frame; Protocol::ALL.len()],
+    frames: [Frame; Protocol::KNOWN.len()],
     id: String,
 }
 
@@ -143,7 +143,8 @@ impl Item {
         let frame = |protocol| {
             Frame::stream_item(protocol, id, item).map_err(|_| Refusal::invalid("The item cannot be carried."))
         };
-        Ok(Self { frames: [frame(Protocol::Json)?, frame(Protocol::MessagePack)?], id: id.to_owned() })
+        let [json, messagepack, blazor] = Protocol::KNOWN.map(frame);
+        Ok(Self { frames: [json?, messagepack?, blazor?], id: id.to_owned() })
     }
 }
 

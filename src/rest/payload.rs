@@ -37,7 +37,7 @@ pub(super) struct Arguments {
 /// Messages that are framed already and reach clients as they are.
 #[derive(Debug)]
 pub(super) struct Framed {
-    frames: [Option<Frame>; Protocol::ALL.len()],
+    frames: [Option<Frame>; Protocol::KNOWN.len()],
     /// Messages of one target replace each other where receivers do not keep up.
     target: String,
 }
@@ -178,7 +178,7 @@ impl EncodeArguments for Arguments {
     fn encode(&self, protocol: Protocol, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         out.extend_from_slice(match protocol {
             Protocol::Json => &self.json,
-            Protocol::MessagePack => &self.messagepack,
+            Protocol::MessagePack | Protocol::BlazorPack => &self.messagepack,
         });
         Ok(())
     }
@@ -188,7 +188,7 @@ impl Framed {
     /// Each value is one whole message, or those who get it could not read on. Of protocols that nobody speaks here nothing is kept. A
     /// message in JSON only is rewritten for the others.
     pub(super) fn read(pairs: &[(&[u8], &[u8])]) -> Result<Self, Refusal> {
-        let mut framed = Self { frames: [const { None }; Protocol::ALL.len()], target: String::new() };
+        let mut framed = Self { frames: [const { None }; Protocol::KNOWN.len()], target: String::new() };
         for (name, bytes) in pairs {
             let Some(protocol) = std::str::from_utf8(name).ok().and_then(Protocol::by_name) else { continue };
             let piece = next_message(protocol, bytes, None).ok().flatten();
@@ -383,7 +383,7 @@ mod tests {
         let rewritten = [0x09, 0x96, 1, 0x80, 0xc0, 0xa1, b't', 0x91, 1, 0x90];
         assert_eq!(read(&map(b"json", json)), Some([Some(json.to_vec()), Some(rewritten.to_vec())]));
         assert_eq!(read(&map(b"messagepack", &rewritten)), Some([None, Some(rewritten.to_vec())]));
-        assert_eq!(read(&map(b"blazorpack", &rewritten)), Some([None, None]));
+        assert_eq!(read(&map(b"other", &rewritten)), Some([None, None]));
         for wrong in [
             &[0x80][..],
             &[0xc0],

@@ -88,15 +88,17 @@ async fn who_reads_completions_gets_them_framed() {
 async fn framed_questions_get_an_id() {
     let service = Service::start().await;
     let text = b"{\"type\":1,\"target\":\"ask\",\"arguments\":[1.50]}\x1e";
-    let binary = framed(&Mp::Array(vec![
-        Mp::Int(1),
-        Mp::Map(vec![]),
-        Mp::Nil,
-        Mp::str("ask"),
-        Mp::Array(vec![Mp::str("binary")]),
-        Mp::Array(vec![]),
-    ])
-    .encode());
+    let binary = framed(
+        &Mp::Array(vec![
+            Mp::Int(1),
+            Mp::Map(vec![]),
+            Mp::Nil,
+            Mp::str("ask"),
+            Mp::Array(vec![Mp::str("binary")]),
+            Mp::Array(vec![]),
+        ])
+        .encode(),
+    );
     let entry = |name: &str, value: &[u8]| {
         [&[0xa0 | name.len() as u8], name.as_bytes(), &[0xc4, value.len() as u8], value].concat()
     };

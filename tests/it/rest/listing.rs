@@ -93,9 +93,10 @@ async fn links_name_the_address_that_callers_use() {
     let service = Service::with(|rest| rest.trust_forwarded = true).await;
     let public = Service::with(|rest| rest.public_url = Some("https://signal.example/x/".into())).await;
     let forwarded = "X-Forwarded-Proto: https\r\nX-Forwarded-Host: front.example, other\r\n";
-    for (service, headers, base) in
-        [(&service, forwarded, "https://front.example/api/hubs?"), (&public, forwarded, "https://signal.example/x/api/hubs?")]
-    {
+    for (service, headers, base) in [
+        (&service, forwarded, "https://front.example/api/hubs?"),
+        (&public, forwarded, "https://signal.example/x/api/hubs?"),
+    ] {
         let body = service.ask_with("GET", "/api/hubs?maxpagesize=1", headers, b"").await.json();
         assert!(body["nextLink"].as_str().unwrap().starts_with(base), "{body}");
     }

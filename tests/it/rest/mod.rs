@@ -147,7 +147,8 @@ async fn identify(mut request: Request, next: Next) -> response::Response {
 /// A request without a body has no length either, as callers without one send it; a HEAD is read without one.
 async fn request(server: &TestServer, method: &str, target: &str, headers: &str, body: &[u8]) -> Response {
     let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
-    let head = format!("{method} {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{length}{headers}\r\n", server.addr());
+    let head =
+        format!("{method} {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{length}{headers}\r\n", server.addr());
     let bytes = [head.as_bytes(), body].concat();
     if method != "HEAD" {
         return http::exchange(server, &bytes).await;

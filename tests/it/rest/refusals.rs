@@ -1,6 +1,6 @@
 use super::{BINARY, JSON, Service, code, request};
-use crate::support::hub::Protocol;
 use crate::support::http;
+use crate::support::hub::Protocol;
 use hubwire::Origins;
 use serde_json::json;
 use std::sync::Arc;
@@ -142,7 +142,10 @@ async fn sizes_have_their_statuses() {
     let response = service.ask_with("POST", SEND, JSON, body(most + 1).as_bytes()).await;
     assert_eq!((response.status, code(&response)), (413, "Error.Request.Invalid"));
     let chunked = format!("{JSON}Transfer-Encoding: chunked\r\n");
-    let head = format!("POST {SEND} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {}\r\n{chunked}\r\n", service.bearer(SEND));
+    let head = format!(
+        "POST {SEND} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {}\r\n{chunked}\r\n",
+        service.bearer(SEND)
+    );
     let text = body(most + 1);
     let bytes = format!("{head}{:x}\r\n{text}\r\n0\r\n\r\n", text.len());
     assert_eq!(http::exchange(&service.server, bytes.as_bytes()).await.status, 413);
@@ -182,7 +185,8 @@ async fn more_bodies_than_there_is_room_for_are_told_to_wait() {
 
 #[tokio::test]
 async fn pages_of_allowed_origins_may_call() {
-    let service = Service::with(|rest| rest.allowed_origins = Some(Origins::List(vec!["https://app.example".into()]))).await;
+    let service =
+        Service::with(|rest| rest.allowed_origins = Some(Origins::List(vec!["https://app.example".into()]))).await;
     let preflight = |origin: &str| {
         format!(
             "Origin: {origin}\r\nAccess-Control-Request-Method: PUT\r\nAccess-Control-Request-Headers: authorization,x-y\r\n"

@@ -107,7 +107,8 @@ async fn tokens_for_clients_are_made() {
     };
     let addr = service.server.addr();
     let path = "/api/hubs/Chat/:generateToken";
-    let claims = made(&service.ask("POST", &format!("{path}?userId=al%2Fice&minutesToExpire=30&api-version=2024-12-01")).await);
+    let claims =
+        made(&service.ask("POST", &format!("{path}?userId=al%2Fice&minutesToExpire=30&api-version=2024-12-01")).await);
     assert_eq!(claims["nameid"], "al/ice");
     assert_eq!(claims["aud"], format!("http://{addr}/client/?hub=chat"));
     assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 1800);
