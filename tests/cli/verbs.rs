@@ -1,5 +1,6 @@
 //! Every verb against a running server: what it prints, and how it ends.
 
+use crate::eventually;
 use crate::program::{KEY, Server, file, hubwire, run};
 use crate::support::skipped;
 use serde_json::{Value, json};
@@ -9,6 +10,7 @@ use std::process::{Command, Stdio};
 #[tokio::test]
 async fn the_line_that_the_preset_prints_makes_a_message_appear() {
     let server = Server::preset();
+    eventually!(server.stdout().contains("Ctrl-C stops."));
     let printed = server.stdout();
     let port = server.data.port();
     assert!(printed.contains(&format!("http://localhost:{port}/\n")), "{printed}");
