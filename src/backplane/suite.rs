@@ -1,6 +1,9 @@
 //! What every backplane must do, written against the trait: mounted once for each implementation.
 
-use super::{Answer, Audience, Backplane, BackplaneError, Deliver, Encoded, Membership, Query, Reached, Whom};
+use super::{
+    Answer, Audience, Backplane, BackplaneError, Closing, Deliver, Encoded, Existence, Found, Member, Membership, News,
+    NodeId, Page, Query, Reached, Told, UserMembership, Watching, Whom,
+};
 use crate::protocol::hub::{EncodeError, Frame, Protocol};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -15,10 +18,12 @@ pub(crate) async fn check(mut join: impl FnMut() -> Arc<dyn Backplane>) {
     a_question_to_nobody_fails(&nodes).await;
     closing_and_queries_reach_all_nodes(&nodes).await;
     a_node_that_is_gone_is_not_missed(join(), &nodes).await;
+    who_watches_a_group_is_told(&nodes).await;
+    later_nodes_tell_too_and_lost_ones_are_reported(join(), &nodes).await;
 }
 
 async fn every_node_delivers_once_and_in_order(nodes: &[Arc<Node>; 2]) {
-    let audience = Audience::GroupExcept("lobby".into(), vec!["x".into()]);
+    let audience = Audience::GroupExcept { group: "lobby".into(), connections: vec!["x".into()], users: Vec::new() };
     for text in ["one", "two", "three"] {
         done(nodes[0].backplane.send(&audience, &Text(text)).unwrap()).await;
     }
@@ -36,8 +41,14 @@ async fn a_message_that_cannot_be_encoded_is_its_senders_error(nodes: &[Arc<Node
 }
 
 async fn group_changes_reach_the_connection(nodes: &[Arc<Node>; 2]) {
-    done(nodes[0].backplane.change_group("b-1", "lobby", Membership::Join)).await;
-    eventually(|| nodes[1].seen().contains(&"Join b-1 lobby".into())).await;
+    assert!(done(nodes[0].backplane.change_group("b-1", Membership::Join("lobby"))).await);
+    eventually(|| nodes[1].seen().contains(&r#"Join("lobby") b-1"#.into())).await;
+    assert!(!done(nodes[0].backplane.change_group("nobody", Membership::LeaveAll)).await);
+    let change = UserMembership::Join { group: "lobby", remembered: None };
+    done(nodes[0].backplane.change_user("ann", change)).await;
+    for node in nodes {
+        eventually(|| node.seen().contains(&format!("{change:?} ann"))).await;
+    }
     nodes.iter().for_each(|node| drop(node.take()));
 }
 
@@ -66,23 +77,88 @@ async fn a_question_to_nobody_fails(nodes: &[Arc<Node>; 2]) {
 }
 
 async fn closing_and_queries_reach_all_nodes(nodes: &[Arc<Node>; 2]) {
-    done(nodes[0].backplane.close(&Whom::User("ann".into()))).await;
+    let closing = Closing {
+        whom: Whom::User("ann".into()),
+        except: vec!["x".into()],
+        error: Some("enough".into()),
+        allow_reconnect: true,
+    };
+    done(nodes[0].backplane.close(&closing)).await;
     for node in nodes {
-        eventually(|| node.seen().contains(&r#"close User("ann")"#.into())).await;
+        eventually(|| node.seen().contains(&format!("close {closing:?}"))).await;
         node.take();
     }
-    let query = Query::Connections(Whom::Group("lobby".into()));
+    let query = Query::Connections(Whom::Group("lobby".into()), Page::ALL);
     let mut known = nodes[0].backplane.query(&query).wait().await.unwrap();
     known.sort();
-    assert_eq!(known, ["a-1", "b-1"]);
+    assert_eq!(known.iter().map(|found| &found.id).collect::<Vec<_>>(), ["a-1", "b-1"]);
+    for (connection, there) in [("a-1", true), ("b-1", true), ("c-1", false)] {
+        let existence = Existence::Of(Whom::Connection(connection.into()));
+        assert_eq!(done(nodes[0].backplane.exists(&existence)).await, there, "{connection}");
+    }
 }
 
 async fn a_node_that_is_gone_is_not_missed(third: Arc<dyn Backplane>, nodes: &[Arc<Node>; 2]) {
     drop(Node::start(third, "c"));
     done(nodes[0].backplane.send(&Audience::All, &Text("still here")).unwrap()).await;
     for node in nodes {
-        eventually(|| node.seen() == ["All still here"]).await;
+        let lines = || node.seen().into_iter().filter(|line| !line.starts_with("lost"));
+        eventually(|| lines().eq(["All still here"])).await;
     }
+}
+
+async fn who_watches_a_group_is_told(nodes: &[Arc<Node>; 2]) {
+    let [a, b] = nodes;
+    nodes.iter().for_each(|node| drop(node.take()));
+    let asked = done(a.backplane.watch("lobby", 7)).await;
+    for node in nodes {
+        eventually(|| node.seen().iter().any(|line| line.starts_with("lobby is watched: true, 7"))).await;
+    }
+    let heard = |node: &Node| -> Vec<_> { node.seen().into_iter().filter(|line| line.starts_with("heard")).collect() };
+    a.backplane.tell("lobby", &joined(1));
+    eventually(|| heard(a).len() == 1).await;
+    b.backplane.tell("other", &joined(1));
+    for number in 2..=4 {
+        b.backplane.tell("lobby", &joined(number));
+    }
+    eventually(|| heard(a).len() == 4).await;
+    let from = |number, id: &NodeId| format!("heard {id:?} lobby {:?}", joined(number));
+    let own = asked.iter().find(|id| heard(a)[0] == from(1, id)).expect("one of those that were asked");
+    let other = asked.iter().find(|id| *id != own).expect("two were asked");
+    assert_eq!(heard(a)[1..], [2, 3, 4].map(|number| from(number, other)));
+    assert!(heard(b).is_empty(), "it does not watch");
+
+    nodes.iter().for_each(|node| drop(node.take()));
+    a.backplane.unwatch("lobby", 7);
+    for node in nodes {
+        eventually(|| node.seen().iter().any(|line| line.starts_with("lobby is watched: false, 7"))).await;
+    }
+    b.backplane.tell("lobby", &joined(3));
+    done(b.backplane.send(&Audience::All, &Text("after")).unwrap()).await;
+    eventually(|| a.seen().contains(&"All after".into())).await;
+    assert!(heard(a).is_empty());
+    nodes.iter().for_each(|node| drop(node.take()));
+}
+
+async fn later_nodes_tell_too_and_lost_ones_are_reported(third: Arc<dyn Backplane>, nodes: &[Arc<Node>; 2]) {
+    let [a, b] = nodes;
+    let before = done(a.backplane.watch("lobby", 8)).await;
+    let c = Node::start(third, "c");
+    eventually(|| c.seen().iter().any(|line| line.starts_with("lobby is watched: true, 8"))).await;
+    let after = done(b.backplane.watch("lobby", 9)).await;
+    let id = after.into_iter().find(|id| !before.contains(id)).expect("the third is asked");
+    c.backplane.tell("lobby", &joined(1));
+    for node in nodes {
+        eventually(|| node.seen().contains(&format!("heard {id:?} lobby {:?}", joined(1)))).await;
+    }
+    drop(c);
+    for node in nodes {
+        eventually(|| node.seen().contains(&format!("lost {id:?}"))).await;
+    }
+}
+
+fn joined(number: u64) -> News {
+    News { number, told: Told::Joined(Member::new("x", None::<&str>)) }
 }
 
 /// A node that has one connection, named after it, and notes what it is told.
@@ -124,10 +200,15 @@ impl Deliver for Node {
         Ok(())
     }
 
-    fn change_group(&self, connection: &str, group: &str, change: Membership) {
+    fn change_group(&self, connection: &str, change: Membership<'_>) -> bool {
         if self.has(connection) {
-            self.note(format!("{change:?} {connection} {group}"));
+            self.note(format!("{change:?} {connection}"));
         }
+        self.has(connection)
+    }
+
+    fn change_user(&self, user: &str, change: UserMembership<'_>) {
+        self.note(format!("{change:?} {user}"));
     }
 
     fn ask(&self, connection: &str, question: &str, message: &dyn Encoded) -> Result<bool, EncodeError> {
@@ -142,23 +223,39 @@ impl Deliver for Node {
         self.note(format!("answered {question} {answer:?}"));
     }
 
-    fn close(&self, whom: &Whom) {
-        self.note(format!("close {whom:?}"));
+    fn close(&self, closing: &Closing) {
+        self.note(format!("close {closing:?}"));
     }
 
-    fn query(&self, _: &Query) -> Vec<String> {
-        vec![format!("{}-1", self.name)]
+    fn query(&self, _: &Query) -> Vec<Found> {
+        vec![Found::group(format!("{}-1", self.name), 1)]
+    }
+
+    fn exists(&self, what: &Existence) -> bool {
+        matches!(what, Existence::Of(Whom::Connection(id)) if self.has(id))
+    }
+
+    fn watched(&self, group: &str, watching: Watching, begins: bool) {
+        self.note(format!("{group} is watched: {begins}, {}", watching.number));
+    }
+
+    fn hear(&self, node: NodeId, group: &str, news: &News) {
+        self.note(format!("heard {node:?} {group} {news:?}"));
+    }
+
+    fn lose(&self, node: NodeId) {
+        self.note(format!("lost {node:?}"));
     }
 }
 
 struct Text(&'static str);
 
 impl Encoded for Text {
-    fn frame(&self, protocol: Protocol) -> Result<Frame, EncodeError> {
+    fn frame(&self, protocol: Protocol) -> Result<Option<Frame>, EncodeError> {
         if self.0 == UNENCODABLE {
             return Err(EncodeError { protocol, source: "not a number".into() });
         }
-        Ok(Frame::of_framed(protocol, self.0.as_bytes()))
+        Ok(Some(Frame::of_framed(protocol, self.0.as_bytes())))
     }
 
     fn key(&self) -> &str {
@@ -167,7 +264,8 @@ impl Encoded for Text {
 }
 
 fn text(message: &dyn Encoded) -> Result<String, EncodeError> {
-    Ok(String::from_utf8(message.frame(Protocol::Json)?.payload().to_vec()).unwrap())
+    let frame = message.frame(Protocol::Json)?.expect("it is for everybody");
+    Ok(String::from_utf8(frame.payload().to_vec()).unwrap())
 }
 
 async fn done<T>(reached: Reached<T>) -> T {

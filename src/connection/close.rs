@@ -26,6 +26,13 @@ pub enum CloseReason {
     ConnectFailed(Box<str>),
     /// Hub code, or another connection's, closed it.
     Aborted,
+    /// Somebody outside of the hub asked for it: the REST API, or an application server.
+    Requested {
+        /// What the client is told.
+        error: Option<Box<str>>,
+        /// Whether it may connect again by itself.
+        allow_reconnect: bool,
+    },
     /// It did not read: more waited for it than the outbound limit allows, or one write took longer than the send timeout.
     SlowReceiver,
     /// The credential it came with has expired.
@@ -42,8 +49,10 @@ impl CloseReason {
 
     /// The text of the hub's `Close` message: `None` for a close without error.
     pub(crate) fn error(&self, detailed: bool) -> Option<String> {
-        if let Self::ConnectFailed(text) = self {
-            return Some(text.to_string());
+        match self {
+            Self::ConnectFailed(text) => return Some(text.to_string()),
+            Self::Requested { error, .. } => return error.as_deref().map(str::to_owned),
+            _ => {}
         }
         let kind = self.row().error?;
         Some(match self.detail() {
@@ -94,6 +103,7 @@ impl CloseReason {
             Self::MisplacedMessage(_) => row("misplaced_message", true, Some("InvalidOperationException"), true),
             Self::ConnectFailed(_) => row("connect_failed", true, None, false),
             Self::Aborted => row("aborted", true, None, false),
+            Self::Requested { allow_reconnect, .. } => row("requested", true, None, *allow_reconnect),
             Self::SlowReceiver => row("slow_receiver", true, None, true),
             Self::AuthenticationExpired => row("authentication_expired", true, None, true),
             Self::Shutdown => row("shutdown", true, None, true),

@@ -3,7 +3,7 @@ use super::pending::failure;
 use super::shared::Shared;
 use super::{Connection, HubError, HubResult};
 use crate::backplane::{Answer, Reached};
-use crate::lifetime::Asked;
+use crate::lifetime::{Asked, Outgoing};
 use crate::protocol::hub::{EncodeArguments, RawValue};
 use serde::de::DeserializeOwned;
 use std::fmt;
@@ -47,7 +47,9 @@ impl<R: DeserializeOwned + 'static> ClientCall<R> {
         arguments: &dyn EncodeArguments,
         asker: Option<Connection>,
     ) -> Self {
-        let question = hub.lifetime.ask(connection, target, arguments).map_err(failure);
+        let id = hub.lifetime.question_id();
+        let message = Outgoing::question(&id, target, arguments);
+        let question = hub.lifetime.ask(connection, &id, &message).map_err(failure);
         let question = question.map(|(reached, asked)| Question { connection: connection.to_owned(), reached, asked });
         Self::new(question, asker)
     }

@@ -2,9 +2,10 @@ use super::Connection;
 use super::client_results::ClientCall;
 use super::connection::Moment;
 use super::pending::{Pending, failure};
+use super::presence::Presence;
 use super::shared::Shared;
 use super::target::{Answers, Target};
-use crate::backplane::{Audience, Query, Whom};
+use crate::backplane::{Audience, Closing, Found, Member, Page, Whom};
 use crate::lifetime::Outgoing;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -69,7 +70,7 @@ impl Clients {
 
     /// Returns the members of a group but these connections.
     pub fn group_except(&self, name: impl Into<String>, ids: impl IntoIterator<Item = impl Into<String>>) -> Receivers {
-        self.receivers(Audience::GroupExcept(name.into(), texts(ids)))
+        self.receivers(Audience::GroupExcept { group: name.into(), connections: texts(ids), users: Vec::new() })
     }
 
     /// Returns the members of a group but the caller.
@@ -216,7 +217,7 @@ impl Client {
     ///
     /// It ends even if what this returns is dropped.
     pub fn close(&self) -> Pending {
-        Pending::of(self.hub.lifetime.close(&Whom::Connection(self.id.clone())))
+        Pending::of(self.hub.lifetime.close(&Closing::of(Whom::Connection(self.id.clone()))))
     }
 }
 
@@ -252,7 +253,7 @@ impl Groups {
     ///
     /// It is added even if what this returns is dropped.
     pub fn add(&self, connection: impl AsRef<str>, group: impl AsRef<str>) -> Pending {
-        Pending::of(self.0.lifetime.add_to_group(connection.as_ref(), group.as_ref()))
+        Pending::of(self.0.lifetime.add_to_group(connection.as_ref(), group.as_ref())).map(|_| ())
     }
 
     /// Removes a connection. Removing one that is not in the group does nothing.
@@ -265,7 +266,7 @@ impl Groups {
     ///
     /// It is removed even if what this returns is dropped.
     pub fn remove(&self, connection: impl AsRef<str>, group: impl AsRef<str>) -> Pending {
-        Pending::of(self.0.lifetime.remove_from_group(connection.as_ref(), group.as_ref()))
+        Pending::of(self.0.lifetime.remove_from_group(connection.as_ref(), group.as_ref())).map(|_| ())
     }
 
     /// Returns the ids of the connections in a group, in no order.
@@ -274,7 +275,30 @@ impl Groups {
     ///
     /// If other nodes have to be asked and cannot be.
     pub fn members(&self, group: impl Into<String>) -> Pending<Vec<String>> {
-        Pending::of(self.0.lifetime.query(&Query::Connections(Whom::Group(group.into()))))
+        Pending::of(self.0.lifetime.connection_ids(Whom::Group(group.into())))
+    }
+
+    /// Returns who is in a group, with their users and in no order, up to a number. [`watch`](Self::watch) also tells how that changes.
+    ///
+    /// # Errors
+    ///
+    /// If other nodes have to be asked and cannot be.
+    pub fn presence(&self, group: impl Into<String>, most: usize) -> Pending<Vec<Member>> {
+        let page = Page { after: None, most };
+        let found = Pending::of(self.0.lifetime.connections(Whom::Group(group.into()), page));
+        found.map(|found| found.into_iter().map(|Found { id, user, .. }| Member::new(id, user)).collect())
+    }
+
+    /// Watches who is in a group: a list, and then who joins and who leaves, on all nodes. The group need not have a member.
+    ///
+    /// The server keeps a copy of the list as long as somebody watches, about 100 bytes for each member and once for all that watch the
+    /// group. A group that nobody watches costs nothing more for this.
+    ///
+    /// # Errors
+    ///
+    /// If other nodes have to be asked and cannot be.
+    pub fn watch(&self, group: impl AsRef<str>) -> Pending<Presence> {
+        Pending::of(self.0.lifetime.watch(group.as_ref())).map(Presence::new)
     }
 
     /// Returns the groups that a connection is in, in no order.
@@ -283,7 +307,7 @@ impl Groups {
     ///
     /// If other nodes have to be asked and cannot be.
     pub fn of_connection(&self, connection: impl Into<String>) -> Pending<Vec<String>> {
-        Pending::of(self.0.lifetime.query(&Query::GroupsOf(connection.into())))
+        Pending::of(self.0.lifetime.groups_of(connection.into()))
     }
 }
 

@@ -1,7 +1,7 @@
 use super::clients::{Client, Groups, Receivers, texts};
 use super::pending::Pending;
 use super::shared::Shared;
-use crate::backplane::{Audience, Query, Whom};
+use crate::backplane::{Audience, Closing, Existence, Whom};
 use crate::observe::HubStats;
 use std::fmt;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ impl HubContext {
 
     /// Returns the members of a group but these connections.
     pub fn group_except(&self, name: impl Into<String>, ids: impl IntoIterator<Item = impl Into<String>>) -> Receivers {
-        self.receivers(Audience::GroupExcept(name.into(), texts(ids)))
+        self.receivers(Audience::GroupExcept { group: name.into(), connections: texts(ids), users: Vec::new() })
     }
 
     /// Returns the connections of a user.
@@ -89,7 +89,7 @@ impl HubContext {
     ///
     /// If other nodes have to be asked and cannot be.
     pub fn is_connected(&self, connection: impl Into<String>) -> Pending<bool> {
-        self.connections(Whom::Connection(connection.into())).map(|found| !found.is_empty())
+        Pending::of(self.0.lifetime.exists(Existence::Of(Whom::Connection(connection.into()))))
     }
 
     /// Returns the ids of a user's connections, in no order.
@@ -98,7 +98,7 @@ impl HubContext {
     ///
     /// If other nodes have to be asked and cannot be.
     pub fn connections_of_user(&self, user: impl Into<String>) -> Pending<Vec<String>> {
-        self.connections(Whom::User(user.into()))
+        Pending::of(self.0.lifetime.connection_ids(Whom::User(user.into())))
     }
 
     /// Returns how many connections this node has.
@@ -116,7 +116,7 @@ impl HubContext {
     ///
     /// They end even if what this returns is dropped.
     pub fn close_user(&self, user: impl Into<String>) -> Pending {
-        Pending::of(self.0.lifetime.close(&Whom::User(user.into())))
+        Pending::of(self.0.lifetime.close(&Closing::of(Whom::User(user.into()))))
     }
 
     /// Ends a connection, without permission to connect again by itself.
@@ -129,11 +129,7 @@ impl HubContext {
     ///
     /// It ends even if what this returns is dropped.
     pub fn close_connection(&self, connection: impl Into<String>) -> Pending {
-        Pending::of(self.0.lifetime.close(&Whom::Connection(connection.into())))
-    }
-
-    fn connections(&self, whom: Whom) -> Pending<Vec<String>> {
-        Pending::of(self.0.lifetime.query(&Query::Connections(whom)))
+        Pending::of(self.0.lifetime.close(&Closing::of(Whom::Connection(connection.into()))))
     }
 
     fn receivers(&self, audience: Audience) -> Receivers {

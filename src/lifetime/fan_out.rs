@@ -22,7 +22,7 @@ impl FanOut {
         let mut frames = [const { None }; Protocol::ALL.len()];
         for protocol in Protocol::ALL {
             if uses(protocol) {
-                frames[protocol as usize] = Some(message.frame(protocol)?);
+                frames[protocol as usize] = message.frame(protocol)?;
             }
         }
         let key = NonZeroU64::new(KEYS.hash_one(message.key()));
@@ -31,19 +31,19 @@ impl FanOut {
 
     /// Sends to all of them but the excluded ones: queued on everybody before anything is written, so that one sender's messages keep
     /// their order for each receiver. A few are written to from here; for many, a task for each segment does it.
-    pub(super) fn to_all(&self, receivers: &Segments, except: &Except, runtime: &Handle) {
+    pub(super) fn to_all(&self, receivers: &Segments, except: &Except<'_>, runtime: &Handle) {
         let segments = receivers.list();
         let few = receivers.count() <= FEW;
         let mut batch = Batch::default();
         let snapshots: Vec<_> = segments.iter().map(|segment| segment.snapshot()).collect();
         for link in snapshots.iter().flat_map(|links| links.iter()) {
-            if !except.contains(link.id()) {
+            if !except.contains(link) {
                 self.queue(link);
             }
         }
         for (segment, links) in segments.iter().zip(&snapshots) {
             if few {
-                links.iter().filter(|link| !except.contains(link.id())).for_each(|link| link.flush_with(&mut batch));
+                links.iter().filter(|link| !except.contains(link)).for_each(|link| link.flush_with(&mut batch));
             } else {
                 segment.schedule(links, runtime);
             }
@@ -57,7 +57,7 @@ impl FanOut {
     }
 
     fn queue(&self, link: &Link) {
-        // a connection whose protocol nobody had when the message was encoded came after it was sent
+        // a connection whose protocol nobody had when the message was encoded came after it was sent; or it is not for its protocol
         if let Some(frame) = &self.frames[link.protocol() as usize] {
             link.push(frame, self.key);
         }
@@ -65,30 +65,34 @@ impl FanOut {
 }
 
 /// Connections that a message is not for.
-pub(super) enum Except {
-    Nobody,
+pub(super) struct Except<'a> {
+    ids: Ids,
+    users: &'a [String],
+}
+
+enum Ids {
     Few(Vec<ConnectionId>),
     Many(HashSet<ConnectionId>),
 }
 
-impl Except {
+impl<'a> Except<'a> {
+    pub(super) const NOBODY: Except<'static> = Except { ids: Ids::Few(Vec::new()), users: &[] };
+
     /// Ids that no connection can have exclude nobody.
-    pub(super) fn ids(ids: &[String]) -> Self {
-        let ids = ids.iter().filter_map(|id| ConnectionId::parse(id));
-        let ids: Vec<_> = ids.collect();
-        match ids.len() {
-            0 => Self::Nobody,
-            1..=8 => Self::Few(ids),
-            _ => Self::Many(ids.into_iter().collect()),
-        }
+    pub(super) fn new(ids: &[String], users: &'a [String]) -> Self {
+        let ids: Vec<_> = ids.iter().filter_map(|id| ConnectionId::parse(id)).collect();
+        let ids = if ids.len() <= 8 { Ids::Few(ids) } else { Ids::Many(ids.into_iter().collect()) };
+        Self { ids, users }
     }
 
-    fn contains(&self, id: &ConnectionId) -> bool {
-        match self {
-            Self::Nobody => false,
-            Self::Few(ids) => ids.contains(id),
-            Self::Many(ids) => ids.contains(id),
-        }
+    pub(super) fn contains(&self, link: &Link) -> bool {
+        let by_id = match &self.ids {
+            Ids::Few(ids) => ids.contains(link.id()),
+            Ids::Many(ids) => ids.contains(link.id()),
+        };
+        by_id
+            || (!self.users.is_empty()
+                && link.facts().identity.user_id().is_some_and(|user| self.users.iter().any(|other| other == user)))
     }
 }
 

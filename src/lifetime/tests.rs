@@ -49,14 +49,30 @@ fn invocations(link: &Link) -> Vec<Value> {
     texts.map(|text| serde_json::from_slice(text).unwrap()).collect()
 }
 
-async fn ask_query(node: &Lifetime, query: Query) -> Vec<String> {
-    let mut answers = node.query(&query).wait().await.unwrap();
-    answers.sort();
-    answers
+async fn groups_of(node: &Lifetime, connection: String) -> Vec<String> {
+    sorted(node.groups_of(connection).wait().await.unwrap())
 }
 
 async fn members(node: &Lifetime, whom: Whom) -> Vec<String> {
-    ask_query(node, Query::Connections(whom)).await
+    sorted(node.connection_ids(whom).wait().await.unwrap())
+}
+
+fn put_question(
+    node: &Lifetime,
+    connection: &str,
+    target: &str,
+    arguments: &dyn EncodeArguments,
+) -> Result<(Reached<()>, Asked), BackplaneError> {
+    let id = node.question_id();
+    node.ask(connection, &id, &Outgoing::question(&id, target, arguments))
+}
+
+fn except(group: &str, connections: Vec<String>) -> Audience {
+    Audience::GroupExcept { group: group.into(), connections, users: Vec::new() }
+}
+
+async fn close(node: &Lifetime, whom: Whom) {
+    node.close(&Closing::of(whom)).wait().await.unwrap();
 }
 
 fn sorted(mut list: Vec<String>) -> Vec<String> {
@@ -64,8 +80,106 @@ fn sorted(mut list: Vec<String>) -> Vec<String> {
     list
 }
 
+mod pages {
+    use super::*;
+
+    #[tokio::test]
+    async fn pages_of_connections_meet_each_other() {
+        let nodes = nodes::<3>();
+        let links: Vec<_> = (0..25).map(|n| come_as(&nodes[n % 3], Identity::user(format!("u{n}")))).collect();
+        let mut seen = Vec::new();
+        let mut after = None;
+        loop {
+            let page = Page { after, most: 10 };
+            let found = nodes[0].connections(Whom::All, page).wait().await.unwrap();
+            after = found.last().map(|found| found.id.clone());
+            seen.extend(found.into_iter().map(|found| found.id));
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, sorted(links.iter().map(|link| name(link)).collect()));
+    }
+
+    #[tokio::test]
+    async fn a_group_of_several_nodes_is_one() {
+        let nodes = nodes::<2>();
+        for node in &nodes {
+            for group in ["red", "blue"] {
+                node.add_to_group(&name(&come(node)), group).wait().await.unwrap();
+            }
+        }
+        let page = |after: Option<&str>, most| Page { after: after.map(Into::into), most };
+        let groups = |page| nodes[1].groups(page).wait();
+        assert_eq!(groups(Page::ALL).await.unwrap(), [Found::group("blue", 2), Found::group("red", 2)]);
+        assert_eq!(groups(page(None, 1)).await.unwrap(), [Found::group("blue", 2)]);
+        assert_eq!(groups(page(Some("blue"), 1)).await.unwrap(), [Found::group("red", 2)]);
+        assert_eq!(groups(page(Some("red"), 1)).await.unwrap(), []);
+    }
+}
+
+mod user_groups {
+    use super::*;
+    use std::time::Duration;
+
+    async fn join(node: &Lifetime, remembered: Option<Duration>) {
+        node.change_user("ann", UserMembership::Join { group: "red", remembered }).wait().await.unwrap();
+    }
+
+    async fn is_in(node: &Lifetime, user: &str, group: &str) -> bool {
+        node.exists(Existence::UserInGroup { user: user.into(), group: group.into() }).wait().await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_user_is_in_a_group_with_what_it_has_and_what_will_come() {
+        let nodes = nodes::<2>();
+        let here = come_as(&nodes[0], Identity::user("ann"));
+        join(&nodes[1], None).await;
+        let later = come_as(&nodes[1], Identity::user("ann"));
+        let bob = come_as(&nodes[1], Identity::user("bob"));
+        assert_eq!(members(&nodes[0], Whom::Group("red".into())).await, sorted(names(&[&here, &later])));
+        assert!(is_in(&nodes[0], "ann", "red").await && !is_in(&nodes[0], "bob", "red").await);
+        nodes[0].add_to_group(&name(&bob), "red").wait().await.unwrap();
+        assert!(is_in(&nodes[0], "bob", "red").await, "a connection of its own is");
+        nodes[0].change_user("ann", UserMembership::LeaveAll).wait().await.unwrap();
+        assert_eq!(members(&nodes[0], Whom::Group("red".into())).await, names(&[&bob]));
+        assert!(!is_in(&nodes[0], "ann", "red").await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_lapses_leaves_members_where_they_are() {
+        let node = alone();
+        let second = Duration::from_secs(1);
+        join(&node, Some(second)).await;
+        let member = come_as(&node, Identity::user("ann"));
+        tokio::time::advance(2 * second).await;
+        let stranger = come_as(&node, Identity::user("ann"));
+        join(&node, Some(Duration::ZERO)).await;
+        let late = come_as(&node, Identity::user("ann"));
+        assert_eq!(members(&node, Whom::Group("red".into())).await, sorted(names(&[&member, &stranger])));
+        node.change_user("ann", UserMembership::Leave("red")).wait().await.unwrap();
+        assert!(members(&node, Whom::Group("red".into())).await.is_empty());
+        drop(late);
+    }
+}
+
 mod groups {
     use super::*;
+
+    #[tokio::test]
+    async fn leaving_all_leaves_every_group_and_says_whether_there_is_the_connection() {
+        let node = alone();
+        let a = come(&node);
+        for group in ["red", "blue"] {
+            assert!(node.add_to_group(&name(&a), group).wait().await.unwrap());
+        }
+        assert!(node.remove_from_all_groups(&name(&a)).wait().await.unwrap());
+        assert_eq!(node.group_count(), 0);
+        node.remove(&a);
+        for there in [node.add_to_group(&name(&a), "red"), node.remove_from_all_groups(&name(&a))] {
+            assert!(!there.wait().await.unwrap());
+        }
+    }
 
     #[tokio::test]
     async fn joining_and_leaving_twice_is_as_once() {
@@ -104,14 +218,14 @@ mod groups {
             node.add_to_group(&name(link), group);
         }
         assert_eq!(node.group_count(), 2);
-        assert_eq!(ask_query(&node, Query::GroupsOf(name(&a))).await, ["blue", "red"]);
+        assert_eq!(groups_of(&node, name(&a)).await, ["blue", "red"]);
         node.remove_from_group(&name(&a), "blue");
         assert_eq!(node.group_count(), 1);
         node.remove(&a);
         assert_eq!(node.group_count(), 1);
         node.remove(&b);
         assert_eq!(node.group_count(), 0);
-        assert!(ask_query(&node, Query::GroupsOf(name(&a))).await.is_empty());
+        assert!(groups_of(&node, name(&a)).await.is_empty());
     }
 
     #[tokio::test]
@@ -185,7 +299,7 @@ mod audiences {
     async fn many_excluded_ones_are_found_too() {
         let others = || (0..20).map(|_| name(&Link::detached(Identity::anonymous())));
         reaches(|l| Audience::AllExcept(others().chain([name(&l[0])]).collect()), [0, 1, 1, 1]);
-        reaches(|l| Audience::GroupExcept("red".into(), others().chain([name(&l[0])]).collect()), [0, 0, 1, 0]);
+        reaches(|l| except("red", others().chain([name(&l[0])]).collect()), [0, 0, 1, 0]);
     }
 
     #[tokio::test]
@@ -201,8 +315,8 @@ mod audiences {
         reaches(|_| Audience::Group("red".into()), [1, 0, 1, 0]);
         reaches(|_| Audience::Group("green".into()), [0, 0, 0, 0]);
         reaches(|_| Audience::Groups(vec!["red".into(), "green".into(), "blue".into()]), [1, 0, 2, 1]);
-        reaches(|l| Audience::GroupExcept("red".into(), names(&[&l[0], &l[3]])), [0, 0, 1, 0]);
-        reaches(|l| Audience::GroupExcept("green".into(), names(&[&l[0]])), [0, 0, 0, 0]);
+        reaches(|l| except("red", names(&[&l[0], &l[3]])), [0, 0, 1, 0]);
+        reaches(|l| except("green", names(&[&l[0]])), [0, 0, 0, 0]);
     }
 
     #[tokio::test]
@@ -229,6 +343,34 @@ mod audiences {
     }
 
     #[tokio::test]
+    async fn users_are_left_out_of_a_group() {
+        let users = vec!["ann".into(), "nobody".into()];
+        let audience = Audience::GroupExcept { group: "red".into(), connections: Vec::new(), users };
+        reaches(|_| audience.clone(), [0, 0, 1, 0]);
+    }
+
+    #[tokio::test]
+    async fn closing_tells_why_and_leaves_some_out() {
+        let node = alone();
+        let links = four(&node);
+        let closing = Closing {
+            whom: Whom::All,
+            except: names(&[&links[2]]),
+            error: Some("enough".into()),
+            allow_reconnect: true,
+        };
+        node.close(&closing).wait().await.unwrap();
+        let told = CloseReason::Requested { error: Some("enough".into()), allow_reconnect: true };
+        assert_eq!(links.each_ref().map(|link| link.close_reason() == Some(&told)), [true, true, false, true]);
+        // they are gone for whoever asks, though their tasks have not ended yet
+        let exists = |whom| node.exists(Existence::Of(whom)).wait();
+        assert!(!exists(Whom::Connection(name(&links[0]))).await.unwrap());
+        assert!(!exists(Whom::User("ann".into())).await.unwrap());
+        assert!(exists(Whom::Group("red".into())).await.unwrap());
+        assert_eq!(members(&node, Whom::All).await, names(&[&links[2]]));
+    }
+
+    #[tokio::test]
     async fn closing_ends_all_of_a_users_or_a_groups_connections() {
         for (whom, ends) in [
             (Whom::User("ann".into()), [true, true, false, false]),
@@ -238,7 +380,7 @@ mod audiences {
         ] {
             let node = alone();
             let links = four(&node);
-            node.close(&whom).wait().await.unwrap();
+            close(&node, whom.clone()).await;
             assert_eq!(
                 links.each_ref().map(|link| link.close_reason() == Some(&CloseReason::Aborted)),
                 ends,
@@ -375,7 +517,7 @@ mod questions {
     use super::*;
 
     fn ask(node: &Lifetime, link: &Link) -> (String, Asked) {
-        let (_, asked) = node.ask(&name(link), "name?", &()).unwrap();
+        let (_, asked) = put_question(&node, &name(link), "name?", &()).unwrap();
         let question = invocations(link).pop().unwrap();
         assert_eq!(question["target"], "name?");
         (question["invocationId"].as_str().unwrap().to_owned(), asked)
@@ -462,10 +604,13 @@ mod questions {
     #[tokio::test]
     async fn nobody_cannot_be_asked() {
         let node = alone();
-        let refused = node.ask("nobody", "name?", &()).map(drop);
+        let refused = put_question(&node, "nobody", "name?", &()).map(drop);
         assert!(matches!(refused, Err(BackplaneError::NoConnection(id)) if id == "nobody"));
         let a = come(&node);
-        assert!(matches!(node.ask(&name(&a), "name?", &(f64::NAN,)).map(drop), Err(BackplaneError::Encode(_))));
+        assert!(matches!(
+            put_question(&node, &name(&a), "name?", &(f64::NAN,)).map(drop),
+            Err(BackplaneError::Encode(_))
+        ));
         assert_eq!(node.questions.count(), 0);
         assert!(heard(&a).is_empty());
     }
@@ -482,12 +627,12 @@ mod several_nodes {
         for (link, from) in [(&ann[0], &three), (&ann[1], &two), (&bob, &one)] {
             from.add_to_group(&name(link), "room").wait().await.unwrap();
         }
-        let except = names(&[&ann[1]]);
+        let others = names(&[&ann[1]]);
         for (audience, copies) in [
             (Audience::All, [1, 1, 1]),
-            (Audience::AllExcept(except.clone()), [1, 0, 1]),
+            (Audience::AllExcept(others.clone()), [1, 0, 1]),
             (Audience::Group("room".into()), [1, 1, 1]),
-            (Audience::GroupExcept("room".into(), except), [1, 0, 1]),
+            (except("room", others), [1, 0, 1]),
             (Audience::User("ann".into()), [1, 1, 0]),
             (Audience::Connections(names(&[&ann[0], &bob])), [1, 0, 1]),
         ] {
@@ -499,7 +644,7 @@ mod several_nodes {
         }
         three.remove_from_group(&name(&bob), "room").wait().await.unwrap();
         assert_eq!(two.group_count(), 1);
-        assert_eq!(ask_query(&three, Query::GroupsOf(name(&bob))).await, Vec::<String>::new());
+        assert_eq!(groups_of(&three, name(&bob)).await, Vec::<String>::new());
     }
 
     #[tokio::test]
@@ -516,7 +661,7 @@ mod several_nodes {
         let [one, two] = nodes();
         let (a, stranger) = (come(&two), come(&two));
         let ask = || {
-            let (_, asked) = one.ask(&name(&a), "name?", &()).unwrap();
+            let (_, asked) = put_question(&one, &name(&a), "name?", &()).unwrap();
             let question = invocations(&a).pop().unwrap();
             (question["invocationId"].as_str().unwrap().to_owned(), asked)
         };
@@ -544,7 +689,7 @@ mod several_nodes {
     async fn a_question_that_cannot_be_encoded_is_the_askers_error() {
         let [one, two] = nodes();
         let a = come(&two);
-        let refused = one.ask(&name(&a), "name?", &(f64::NAN,)).map(drop);
+        let refused = put_question(&one, &name(&a), "name?", &(f64::NAN,)).map(drop);
         assert!(matches!(refused, Err(BackplaneError::Encode(_))), "{refused:?}");
         assert!(heard(&a).is_empty());
         assert_eq!((one.questions.count(), two.questions.count()), (0, 0));
@@ -559,10 +704,10 @@ mod several_nodes {
         assert_eq!(members(&one, Whom::User("ann".into())).await, sorted(names(&[&ann[0], &ann[1]])));
         assert_eq!(members(&one, Whom::Connection(name(&bob))).await, names(&[&bob]));
         assert_eq!(members(&one, Whom::Group("room".into())).await, names(&[&bob]));
-        assert_eq!(ask_query(&one, Query::GroupsOf(name(&bob))).await, ["room"]);
-        one.close(&Whom::User("ann".into())).wait().await.unwrap();
+        assert_eq!(groups_of(&one, name(&bob)).await, ["room"]);
+        close(&one, Whom::User("ann".into())).await;
         assert!(ann.iter().all(|link| link.is_closed()) && !bob.is_closed());
-        one.close(&Whom::Group("room".into())).wait().await.unwrap();
+        close(&one, Whom::Group("room".into())).await;
         assert!(bob.is_closed());
     }
 
@@ -573,7 +718,7 @@ mod several_nodes {
         drop(two);
         send(&one, &Audience::All, "hello");
         assert_eq!((heard(&a).len(), heard(&b).len()), (1, 0));
-        assert!(one.ask(&name(&b), "name?", &()).is_err());
+        assert!(put_question(&one, &name(&b), "name?", &()).is_err());
         assert!(members(&one, Whom::Connection(name(&b))).await.is_empty());
     }
 }
@@ -591,7 +736,7 @@ trait Now {
     fn now(self);
 }
 
-impl<F: Future<Output = Result<(), BackplaneError>>> Now for F {
+impl<F: Future<Output = Result<bool, BackplaneError>>> Now for F {
     fn now(self) {
         futures_util::FutureExt::now_or_never(self).expect("nothing is waited for").unwrap();
     }

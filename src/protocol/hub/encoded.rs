@@ -105,7 +105,7 @@ impl Frame {
     }
 
     /// Frames bytes that already are whole framed hub messages (from a backplane, or an application server).
-    #[cfg(test)]
+    #[cfg_attr(not(any(test, feature = "service")), expect(dead_code, reason = "only others encode elsewhere"))]
     pub(crate) fn of_framed(protocol: Protocol, framed: &[u8]) -> Self {
         let mut out = Vec::with_capacity(MAX_HEADER + framed.len());
         out.resize(MAX_HEADER, 0);

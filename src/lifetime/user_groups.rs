@@ -1,0 +1,135 @@
+use dashmap::DashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Groups that users are in, whether they have a connection or not: whoever connects as one of them joins.
+#[derive(Debug, Default)]
+pub(super) struct UserGroups {
+    users: DashMap<Box<str>, Vec<Remembered>>,
+    /// How many were remembered since what has lapsed was last thrown away.
+    fresh: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    group: Arc<str>,
+    until: Instant,
+    /// Remembered for good, as far as there is room.
+    lasting: bool,
+}
+
+impl UserGroups {
+    /// Remembers a membership for so long, in place of what was remembered before. `None`: for a year, and no longer than until so many
+    /// newer ones of the user have come that there is no room.
+    pub(super) fn remember(&self, user: &str, group: &str, time: Option<Duration>) {
+        let lasting = time.is_none();
+        let now = Instant::now();
+        if time.is_some_and(|time| time.is_zero()) {
+            return self.forget(user, Some(group), || {});
+        }
+        let until = now + time.unwrap_or(YEAR).min(YEAR);
+        {
+            let mut groups = self.users.entry(user.into()).or_default();
+            groups.retain(|known| known.until > now && &*known.group != group);
+            groups.push(Remembered { group: group.into(), until, lasting });
+            let kind = |known: &Remembered| known.lasting == lasting;
+            let most = if lasting { LASTING } else { LAPSING };
+            if groups.iter().filter(|known| kind(known)).count() > most
+                && let Some(oldest) = groups.iter().position(kind)
+            {
+                groups.remove(oldest);
+            }
+        }
+        if self.fresh.fetch_add(1, Relaxed) >= self.users.len().max(SWEEP) {
+            self.fresh.store(0, Relaxed);
+            self.users.retain(|_, groups| groups.iter().any(|known| known.until > now));
+        }
+    }
+
+    /// Forgets one or all groups of a user, and does the rest before anybody is told of the user's groups again.
+    pub(super) fn forget(&self, user: &str, group: Option<&str>, rest: impl FnOnce()) {
+        let Some(mut groups) = self.users.get_mut(user) else { return rest() };
+        groups.retain(|known| group.is_some_and(|group| &*known.group != group));
+        rest();
+        drop(groups);
+        self.users.remove_if(user, |_, groups| groups.is_empty());
+    }
+
+    /// Calls `f` with each group that is remembered for a user. What is forgotten meanwhile waits.
+    pub(super) fn each(&self, user: &str, mut f: impl FnMut(&str)) {
+        let now = Instant::now();
+        if let Some(groups) = self.users.get(user) {
+            groups.iter().filter(|known| known.until > now).for_each(|known| f(&known.group));
+        }
+    }
+
+    pub(super) fn contains(&self, user: &str, group: &str) -> bool {
+        let now = Instant::now();
+        let groups = self.users.get(user);
+        groups.is_some_and(|groups| groups.iter().any(|known| &*known.group == group && known.until > now))
+    }
+}
+
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// Groups without a time that are remembered for one user, as the service does it.
+const LASTING: usize = 100;
+/// Groups with a time that are remembered for one user, so that nobody fills the memory with a loop.
+const LAPSING: usize = 1000;
+/// Below so many users nothing is searched for what has lapsed.
+const SWEEP: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(known: &UserGroups, user: &str) -> Vec<String> {
+        let mut groups = Vec::new();
+        known.each(user, |group| groups.push(group.to_owned()));
+        groups
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_time_lapses_and_is_replaced() {
+        let known = UserGroups::default();
+        let second = Duration::from_secs(1);
+        known.remember("ann", "short", Some(second));
+        known.remember("ann", "again", Some(second));
+        known.remember("ann", "again", Some(5 * second));
+        known.remember("ann", "now", Some(Duration::ZERO));
+        assert_eq!(of(&known, "ann"), ["short", "again"]);
+        tokio::time::advance(2 * second).await;
+        assert_eq!(of(&known, "ann"), ["again"]);
+        assert!(known.contains("ann", "again") && !known.contains("ann", "short") && !known.contains("bob", "again"));
+        known.forget("ann", None, || {});
+        assert_eq!((of(&known, "ann").len(), known.users.len()), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_of_many_lasting_ones_is_forgotten() {
+        let known = UserGroups::default();
+        known.remember("ann", "timed", Some(Duration::from_secs(60)));
+        for n in 0..=LASTING {
+            known.remember("ann", &format!("g{n}"), None);
+        }
+        let groups = of(&known, "ann");
+        assert_eq!(groups.len(), LASTING + 1);
+        assert!(!groups.contains(&"g0".into()) && groups.contains(&"g1".into()) && groups.contains(&"timed".into()));
+        tokio::time::advance(YEAR).await;
+        assert!(of(&known, "ann").is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn users_whose_groups_have_lapsed_are_thrown_away() {
+        let known = UserGroups::default();
+        for n in 0..SWEEP {
+            known.remember(&format!("u{n}"), "room", Some(Duration::from_secs(1)));
+        }
+        tokio::time::advance(Duration::from_secs(2)).await;
+        for n in 0..=SWEEP {
+            known.remember("ann", &format!("g{}", n % 2), None);
+        }
+        assert_eq!(known.users.len(), 1);
+    }
+}
