@@ -323,6 +323,7 @@ async function smallScreen(bench) {
       assert.ok(height >= 24, `${await control.textContent()} is ${height} px high`);
     }
     await ann.screenshot({ path: join(bench.shots, `phone-${colorScheme}.png`), fullPage: true });
+    await bench.leave(context);
   }
 }
 
@@ -346,6 +347,7 @@ async function colours(bench) {
     await settled(ann);
     await ann.screenshot({ path: join(bench.shots, `page-${colorScheme}.png`), fullPage: true });
     assert.deepEqual([...pale, ...(await ann.evaluate(contrasts))], [], 'text that is hard to read');
+    await bench.leave(context);
   }
 }
 

@@ -24,7 +24,7 @@ async function run(transport, name, body) {
   const shots = resolve(option('--shots', '.'));
   const fresh = async (options) => watched(await browser.newContext({ viewport: DESKTOP, ...options }), contexts, seen);
   try {
-    const bench = { context: await fresh(), fresh, seen, url, transport, shots };
+    const bench = { context: await fresh(), fresh, leave, seen, url, transport, shots };
     await body(bench);
     const strange = seen.requests.filter((one) => new URL(one).hostname !== new URL(url).hostname);
     if (strange.length) throw new Error(`requests to elsewhere: ${strange.join(' ')}`);
