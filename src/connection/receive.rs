@@ -21,6 +21,10 @@ pub(crate) trait Receive: Send + Unpin + 'static {
     fn resume(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), CloseReason>;
     /// Bytes of messages that are kept for later. Above the look-ahead limit the client is not read.
     fn held(&self) -> usize;
+    /// Whether something runs for the client that may still finish before the server stops. [`Link::resume`] tells when that is over.
+    fn is_busy(&self) -> bool {
+        false
+    }
     /// The connection has ended, whatever the reason; nothing can be sent any more. Runs what has to run after that on tasks of its own.
     fn closed(&mut self, link: &Arc<Link>, reason: &CloseReason);
 }

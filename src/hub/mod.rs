@@ -100,8 +100,8 @@ impl Hub {
         HubContext::of(&self.shared)
     }
 
-    /// Lets nobody in any more, closes the connections in paced batches, with permission to connect again elsewhere, and waits for running
-    /// calls. Returns whether all was over `within` that time.
+    /// Lets nobody in any more, and closes the connections in paced batches, with permission to connect again elsewhere: each once its calls
+    /// and streams have ended, those that go on after three quarters of the time all the same. Returns whether all was over `within` it.
     ///
     /// # Cancel safety
     ///
@@ -111,8 +111,13 @@ impl Hub {
         self.endpoint.drain(within).await
     }
 
-    #[cfg(feature = "testing")]
-    pub(crate) fn metrics(&self) -> &crate::observe::HubMetrics {
+    #[cfg(feature = "server")]
+    pub(crate) fn lifetime(&self) -> &Arc<crate::lifetime::Lifetime> {
+        &self.shared.lifetime
+    }
+
+    #[cfg(any(feature = "server", feature = "testing"))]
+    pub(crate) fn metrics(&self) -> &Arc<crate::observe::HubMetrics> {
         &self.shared.metrics
     }
 }

@@ -39,6 +39,8 @@ pub use refresh::{AuthenticationRefresh, RefreshRequest};
 pub(crate) use registry::{Registration, Registry};
 pub(crate) use routes::{Endpoints, routes};
 pub(crate) use serve::Seat;
+#[cfg(feature = "server")]
+pub(crate) use serve::Secure;
 pub use serve::{Serve, ServeOptions, serve};
 #[cfg(feature = "testing")]
 pub(crate) use websocket::{UpgradeRequest, upgrade};
@@ -47,7 +49,7 @@ use std::fmt;
 use std::num::NonZeroU64;
 
 /// How a client is connected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize)]
 #[non_exhaustive]
 pub enum Transport {
     /// A WebSocket.
