@@ -111,7 +111,9 @@ impl Hub {
         self.endpoint.drain(within).await
     }
 
-    #[cfg(feature = "server")]
+    /// Who is connected: what the REST API works on.
+    #[cfg(feature = "service")]
+    #[allow(dead_code, reason = "for what composes the server")]
     pub(crate) fn lifetime(&self) -> &Arc<crate::lifetime::Lifetime> {
         &self.shared.lifetime
     }

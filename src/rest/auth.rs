@@ -8,12 +8,7 @@ use std::time::SystemTime;
 use tracing::{debug, warn};
 
 /// Checks that the request carries a token that is signed with a key, is good now, and was made for this very path.
-pub(super) fn check(
-    keys: &AccessKeys,
-    options: &RestOptions,
-    asked: &Asked<'_>,
-    route: &Route,
-) -> Result<(), Refusal> {
+pub(super) fn check(keys: &AccessKeys, options: &RestOptions, asked: &Asked<'_>, route: &Route) -> Result<(), Refusal> {
     let Some(token) = bearer(asked) else {
         return Err(challenge("Bearer"));
     };
@@ -45,7 +40,8 @@ pub(super) fn challenge(value: &'static str) -> Refusal {
 /// query: what is compared is the path, and of the query what is there.
 fn is_for(audience: &str, options: &RestOptions, asked: &Asked<'_>, route: &Route) -> bool {
     let Some((host, path, query)) = split(audience) else { return false };
-    let known = |allowed: &String| allowed.eq_ignore_ascii_case(host) || allowed.eq_ignore_ascii_case(without_port(host));
+    let known =
+        |allowed: &String| allowed.eq_ignore_ascii_case(host) || allowed.eq_ignore_ascii_case(without_port(host));
     if !options.audience_hosts.is_empty() && !options.audience_hosts.iter().any(known) {
         return false;
     }

@@ -1,6 +1,6 @@
+use crate::transport::Origins;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
-use crate::transport::Origins;
 
 /// What a page of another origin has to be told. (Not [`Cors`](crate::Cors): that one knows the methods of hubs only.)
 pub(super) struct Crossing {
@@ -12,7 +12,8 @@ impl Crossing {
     pub(super) fn of(origins: &Origins, request: &Request<Body>) -> Self {
         let asked = request.headers();
         let mut headers = HeaderMap::new();
-        let preflight = request.method() == Method::OPTIONS && asked.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        let preflight =
+            request.method() == Method::OPTIONS && asked.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
         let Some(origin) = asked.get(header::ORIGIN) else { return Self { headers, preflight: false } };
         headers.insert(header::VARY, HeaderValue::from_static("Origin"));
         if origins.allow(request) {

@@ -1,10 +1,10 @@
 use super::errors::{Refusal, empty};
 use super::filter::{Filter, Subject};
+use super::names;
 use super::operations::{Answer, Context};
 use super::payload::{Call, not_json, required};
-use super::names;
 use crate::backplane::{Audience, Closing, Page, Whom};
-use crate::lifetime::{Lifetime, Outgoing};
+use crate::lifetime::Lifetime;
 use axum::body::Body;
 use axum::http::StatusCode;
 use serde::Deserialize;
@@ -65,10 +65,7 @@ async fn matching(hub: &Lifetime, filter: Option<&Filter>) -> Result<Vec<String>
 async fn run(hub: &Lifetime, command: &Command, ids: &[String]) -> Result<(), Refusal> {
     match command {
         Command::Send(call) => {
-            let message = Outgoing::new(&call.target, &call.arguments, None);
-            let sent = hub.send(&Audience::Connections(ids.to_vec()), &message)?;
-            drop(message);
-            sent.wait().await?;
+            call.send(hub, &Audience::Connections(ids.to_vec()))?.wait().await?;
         }
         // one that has left meanwhile is in no group
         Command::Join(group) => {
@@ -117,9 +114,7 @@ impl Command {
             }
             "joingroup" => group().map(Self::Join),
             "leavegroup" => group().map(Self::Leave),
-            "closeconnection" => {
-                Ok(Self::Close(members.text("reason")?.filter(|reason| !reason.is_empty())))
-            }
+            "closeconnection" => Ok(Self::Close(members.text("reason")?.filter(|reason| !reason.is_empty()))),
             _ => Err(Refusal::invalid(NO_COMMAND)),
         }
     }
@@ -152,6 +147,5 @@ fn not_text(name: &str) -> Refusal {
 
 /// Connections that are looked at in one go.
 const AT_ONCE: usize = 1000;
-const NO_COMMAND: &str =
-    "A command is an object with a type: SendMessage, JoinGroup, LeaveGroup or CloseConnection.";
+const NO_COMMAND: &str = "A command is an object with a type: SendMessage, JoinGroup, LeaveGroup or CloseConnection.";
 const NO_MESSAGE: &str = "The command SendMessage has no message.";

@@ -1,7 +1,7 @@
 use super::errors::{Refusal, empty, json_body, no_connection, with_body};
 use super::operations::{Answer, Context};
 use super::payload::{Framed, Kind, Payload, not_json, pairs};
-use crate::backplane::{self, Audience, Encoded};
+use crate::backplane::{self, Audience, Encoded, Page, Whom};
 use crate::lifetime::Outgoing;
 use crate::protocol::Value;
 use crate::protocol::hub::{EncodeError, Frame, Protocol, RawValue};
@@ -31,9 +31,12 @@ pub(super) async fn invoke(context: &Context<'_>, body: Body) -> Answer {
     if answer == backplane::Answer::Disconnected {
         return Err(no_connection(connection));
     }
-    let protocol = hub.connections(context.whom(super::routes::Scope::Connection), backplane::Page::ALL).wait().await?;
-    let protocol = protocol.first().and_then(|found| Protocol::by_name(found.protocol.as_deref()?));
-    if wants_binary(context) { as_completion(&id, answer, protocol) } else { as_json(answer) }
+    if !wants_binary(context) {
+        return as_json(answer);
+    }
+    let spoken = hub.connections(Whom::Connection(connection.to_owned()), Page::ALL).wait().await?;
+    let spoken = spoken.first().and_then(|found| Protocol::by_name(found.protocol.as_deref()?));
+    as_completion(&id, answer, spoken)
 }
 
 fn wants_binary(context: &Context<'_>) -> bool {
@@ -48,7 +51,7 @@ fn as_json(answer: backplane::Answer) -> Answer {
             body.extend_from_slice(b"\"result\":");
             match protocol {
                 Protocol::Json => body.extend_from_slice(&bytes),
-                Protocol::MessagePack => {
+                Protocol::MessagePack | Protocol::BlazorPack => {
                     let value = RawValue { protocol, bytes: &bytes }.decode::<Value>();
                     let value = value.map_err(|_| Refusal::invalid(NO_JSON))?;
                     serde_json::to_writer(&mut body, &value).map_err(|_| Refusal::invalid(NO_JSON))?;
@@ -103,7 +106,8 @@ pub(super) async fn stream_item(context: &Context<'_>, body: Body) -> Answer {
     drop(item);
     sent.wait().await?;
     if completed {
-        hub.send(&audience, &End { id, error: None })?.wait().await?;
+        let ended = hub.send(&audience, &End { id, error: None })?;
+        ended.wait().await?;
     }
     Ok(empty(StatusCode::ACCEPTED))
 }
@@ -114,7 +118,8 @@ pub(super) async fn stream_end(context: &Context<'_>) -> Answer {
     let error = error.filter(|error| !error.is_empty());
     if let Some(hub) = &context.hub {
         let audience = Audience::Connection(context.piece("connection").to_owned());
-        hub.send(&audience, &End { id: context.piece("stream"), error })?.wait().await?;
+        let ended = hub.send(&audience, &End { id: context.piece("stream"), error })?;
+        ended.wait().await?;
     }
     Ok(empty(StatusCode::ACCEPTED))
 }
@@ -129,7 +134,7 @@ fn flag(context: &Context<'_>, name: &str) -> Result<bool, Refusal> {
 
 /// A stream item in each encoding, made at once as calls are.
 struct Item {
-    frames: [Frame; Protocol::ALL.len()],
+    frames: [Frame; Protocol::KNOWN.len()],
     id: String,
 }
 
@@ -138,7 +143,8 @@ impl Item {
         let frame = |protocol| {
             Frame::stream_item(protocol, id, item).map_err(|_| Refusal::invalid("The item cannot be carried."))
         };
-        Ok(Self { frames: [frame(Protocol::Json)?, frame(Protocol::MessagePack)?], id: id.to_owned() })
+        let [json, messagepack, blazor] = Protocol::KNOWN.map(frame);
+        Ok(Self { frames: [json?, messagepack?, blazor?], id: id.to_owned() })
     }
 }
 

@@ -28,7 +28,8 @@ pub(super) async fn members(context: &Context<'_>) -> Answer {
 pub(super) async fn connections(context: &Context<'_>, whom: Whom) -> Answer {
     let found = connections_of(context, whom).await?;
     page(context, found, |found| {
-        let mut row = Map::from_iter([("connectionId".to_owned(), json!(found.id)), ("groups".to_owned(), json!(found.count))]);
+        let mut row =
+            Map::from_iter([("connectionId".to_owned(), json!(found.id)), ("groups".to_owned(), json!(found.count))]);
         let texts = [("userId", &found.user), ("transport", &found.transport), ("protocol", &found.protocol)];
         row.extend(texts.iter().filter_map(|(name, text)| Some(((*name).to_owned(), json!(text.as_ref()?)))));
         row

@@ -262,7 +262,8 @@ impl<'r> Context<'r> {
     }
 
     fn client_token(&self) -> Answer {
-        let minutes = self.asked.parameter("minutesToExpire").map_or(Ok(60), |text| number("minutesToExpire", text, 1))?;
+        let minutes =
+            self.asked.parameter("minutesToExpire").map_or(Ok(60), |text| number("minutesToExpire", text, 1))?;
         let user = self.asked.parameter("userId");
         user.map_or(Ok(()), names::user)?;
         let claims: Vec<(&str, &str)> = user.map(|id| ("nameid", id)).into_iter().collect();

@@ -37,7 +37,7 @@ pub(super) struct Arguments {
 /// Messages that are framed already and reach clients as they are.
 #[derive(Debug)]
 pub(super) struct Framed {
-    frames: [Option<Frame>; Protocol::ALL.len()],
+    frames: [Option<Frame>; Protocol::KNOWN.len()],
     /// Messages of one target replace each other where receivers do not keep up.
     target: String,
 }
@@ -95,7 +95,7 @@ impl Payload {
 
     pub(super) fn send(&self, hub: &Lifetime, audience: &Audience) -> Result<Reached<()>, BackplaneError> {
         match self {
-            Self::Call(call) => hub.send(audience, &Outgoing::new(&call.target, &call.arguments, None)),
+            Self::Call(call) => call.send(hub, audience),
             Self::Framed(framed) => hub.send(audience, framed),
         }
     }
@@ -116,8 +116,7 @@ impl Payload {
             // each in the encoding it was given in
             (Some(json), Some(messagepack)) => {
                 let (json, messagepack) = (json?, messagepack?);
-                let arguments =
-                    Arguments { json: json.arguments.json, messagepack: messagepack.arguments.messagepack };
+                let arguments = Arguments { json: json.arguments.json, messagepack: messagepack.arguments.messagepack };
                 Ok(Call { target: json.target, arguments })
             }
             (Some(call), None) | (None, Some(call)) => call,
@@ -147,6 +146,10 @@ impl Call {
         Self::new(target, &arguments)
     }
 
+    pub(super) fn send(&self, hub: &Lifetime, audience: &Audience) -> Result<Reached<()>, BackplaneError> {
+        hub.send(audience, &Outgoing::new(&self.target, &self.arguments, None))
+    }
+
     fn new(target: String, arguments: &[Value]) -> Result<Self, Refusal> {
         if target.is_empty() {
             return Err(Refusal::invalid(NO_TARGET));
@@ -154,7 +157,7 @@ impl Call {
         let encode = |protocol| {
             let mut out = Vec::new();
             EncodeArguments::encode(&arguments, protocol, &mut out).map_err(|_| Refusal::invalid(NOT_CARRIED))?;
-            Ok(out)
+            Ok::<_, Refusal>(out)
         };
         let arguments = Arguments { json: encode(Protocol::Json)?, messagepack: encode(Protocol::MessagePack)? };
         Ok(Self { target, arguments })
@@ -175,7 +178,7 @@ impl EncodeArguments for Arguments {
     fn encode(&self, protocol: Protocol, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         out.extend_from_slice(match protocol {
             Protocol::Json => &self.json,
-            Protocol::MessagePack => &self.messagepack,
+            Protocol::MessagePack | Protocol::BlazorPack => &self.messagepack,
         });
         Ok(())
     }
@@ -185,11 +188,12 @@ impl Framed {
     /// Each value is one whole message, or those who get it could not read on. Of protocols that nobody speaks here nothing is kept. A
     /// message in JSON only is rewritten for the others.
     pub(super) fn read(pairs: &[(&[u8], &[u8])]) -> Result<Self, Refusal> {
-        let mut framed = Self { frames: [const { None }; Protocol::ALL.len()], target: String::new() };
+        let mut framed = Self { frames: [const { None }; Protocol::KNOWN.len()], target: String::new() };
         for (name, bytes) in pairs {
             let Some(protocol) = std::str::from_utf8(name).ok().and_then(Protocol::by_name) else { continue };
             let piece = next_message(protocol, bytes, None).ok().flatten();
-            let piece = piece.filter(|piece| piece.used == bytes.len()).ok_or_else(|| Refusal::invalid(NOT_A_MESSAGE))?;
+            let piece =
+                piece.filter(|piece| piece.used == bytes.len()).ok_or_else(|| Refusal::invalid(NOT_A_MESSAGE))?;
             let message = protocol.decode(&bytes[piece.body]).map_err(|_| Refusal::invalid(NOT_A_MESSAGE))?;
             framed.target = target(&message).into_owned();
             framed.frames[protocol as usize] = Some(Frame::of_framed(protocol, bytes));
@@ -224,9 +228,8 @@ fn target<'m>(message: &'m Message<'_>) -> Cow<'m, str> {
 fn rewritten(message: &Message<'_>) -> Result<Option<Frame>, Refusal> {
     const TO: Protocol = Protocol::MessagePack;
     let encoded = |frame: Result<Frame, EncodeError>| frame.map(Some).map_err(|_| Refusal::invalid(NOT_CARRIED));
-    let value = |raw: &crate::protocol::hub::RawValue<'_>| {
-        raw.decode::<Value>().map_err(|_| Refusal::invalid(NOT_CARRIED))
-    };
+    let value =
+        |raw: &crate::protocol::hub::RawValue<'_>| raw.decode::<Value>().map_err(|_| Refusal::invalid(NOT_CARRIED));
     match message {
         Message::Invocation(call) if !call.streaming => {
             let raw = call.arguments.as_ref().map_err(|_| Refusal::invalid(NOT_A_MESSAGE))?;
@@ -371,16 +374,16 @@ mod tests {
             [&[0x81, 0xa0 | name.len() as u8], name, &[0xc4, value.len() as u8], value].concat()
         };
         let read = |body: &[u8]| match Payload::of_binary(body) {
-            Ok(Payload::Framed(framed)) => Some(Protocol::ALL.map(|protocol| {
-                framed.frame(protocol).unwrap().map(|frame| frame.payload().to_vec())
-            })),
+            Ok(Payload::Framed(framed)) => Some(
+                Protocol::ALL.map(|protocol| framed.frame(protocol).unwrap().map(|frame| frame.payload().to_vec())),
+            ),
             Ok(Payload::Call(_)) => panic!("framed"),
             Err(_) => None,
         };
         let rewritten = [0x09, 0x96, 1, 0x80, 0xc0, 0xa1, b't', 0x91, 1, 0x90];
         assert_eq!(read(&map(b"json", json)), Some([Some(json.to_vec()), Some(rewritten.to_vec())]));
         assert_eq!(read(&map(b"messagepack", &rewritten)), Some([None, Some(rewritten.to_vec())]));
-        assert_eq!(read(&map(b"blazorpack", &rewritten)), Some([None, None]));
+        assert_eq!(read(&map(b"other", &rewritten)), Some([None, None]));
         for wrong in [
             &[0x80][..],
             &[0xc0],

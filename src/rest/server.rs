@@ -32,7 +32,8 @@ pub(crate) fn routes(hubs: Arc<dyn Hubs>, keys: AccessKeys, options: RestOptions
     let rest = Arc::new(Rest { hubs, keys, options, bodies });
     // the words of the API have no case, and a router's paths do; what is behind this one is matched by hand
     let spellings = ["api", "Api", "aPi", "apI", "APi", "ApI", "aPI", "API"];
-    let router = spellings.iter().fold(Router::new(), |router, api| router.route(&format!("/{api}/{{*rest}}"), any(serve)));
+    let router =
+        spellings.iter().fold(Router::new(), |router, api| router.route(&format!("/{api}/{{*rest}}"), any(serve)));
     router.with_state(rest)
 }
 

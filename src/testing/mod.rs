@@ -1,7 +1,12 @@
 //! For tests, ours and yours: what a program in production has no use for. Feature `testing`.
 
+#[cfg(feature = "service")]
+mod rest;
 mod upgrades;
 mod websocket_echo;
 
+#[cfg(feature = "service")]
+#[doc(hidden)]
+pub use rest::RestRoutes;
 pub use upgrades::{Upgrades, upgrades};
 pub use websocket_echo::websocket_echo;

@@ -36,7 +36,7 @@ pub(crate) fn next_message_from(
     let limit = limit.unwrap_or(usize::MAX);
     match protocol {
         Protocol::Json => next_record(buffer, limit, scanned),
-        Protocol::MessagePack => next_prefixed(buffer, limit),
+        Protocol::MessagePack | Protocol::BlazorPack => next_prefixed(buffer, limit),
     }
 }
 
@@ -69,7 +69,7 @@ fn next_prefixed(buffer: &[u8], limit: usize) -> Result<Option<Piece>, DecodeErr
 }
 
 /// The length that a message declares, and how many bytes say so.
-fn read_prefix(buffer: &[u8]) -> Result<Option<(usize, usize)>, DecodeError> {
+pub(in crate::protocol) fn read_prefix(buffer: &[u8]) -> Result<Option<(usize, usize)>, DecodeError> {
     let mut length = 0usize;
     for (index, &byte) in buffer.iter().take(MAX_PREFIX).enumerate() {
         if index + 1 == MAX_PREFIX && byte > 0x07 {

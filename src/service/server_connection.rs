@@ -1,0 +1,348 @@
+use super::Client;
+use crate::connection::Link;
+use crate::protocol::service::{Message, append};
+use crate::protocol::websocket::{self, BINARY};
+use crate::transport::ConnectionId;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// What everybody but its own task holds of a server connection: one WebSocket of an application server, for one hub, which has shaken hands.
+pub(crate) struct ServerLink {
+    id: Box<str>,
+    server_id: Arc<str>,
+    hub: Arc<str>,
+    facts: ServerFacts,
+    /// `None` once it has ended: nobody is bound to it any more.
+    clients: Mutex<Option<HashMap<ConnectionId, Arc<dyn Client>>>>,
+    /// It announced that it is going away.
+    leaving: AtomicBool,
+    outbound: Mutex<Outbound>,
+    limit: usize,
+    /// Something waits to be written.
+    filled: Notify,
+    /// Something was written.
+    freed: Notify,
+    reason: OnceLock<ServerGone>,
+    ended: CancellationToken,
+}
+
+/// What the server said about the connection when it shook hands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ServerFacts {
+    pub(crate) kind: ServerKind,
+    /// 0: its clients cannot be moved; 1: they can, when it says that it goes away; 2: also when it is lost.
+    pub(crate) migration_level: i32,
+    /// Its clients may be offered stateful reconnect.
+    pub(crate) stateful_reconnect: bool,
+}
+
+/// What a server connection is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum ServerKind {
+    #[default]
+    Default,
+    /// Opened because we asked for it.
+    OnDemand,
+    /// Carries no clients.
+    Weak,
+}
+
+/// What waits for a server to read it.
+#[derive(Default)]
+struct Outbound {
+    /// Messages, behind room for a WebSocket header: what waits together leaves in one frame.
+    queued: Vec<u8>,
+    /// Bytes that are being written.
+    in_flight: usize,
+    /// The last answer to a WebSocket ping; a newer one takes its place.
+    pong: Option<Vec<u8>>,
+    /// Clients that are not read until there is room.
+    waiting: Vec<Arc<Link>>,
+    /// Nothing more is taken in.
+    finished: bool,
+}
+
+/// Why something cannot be sent to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SendRefused {
+    /// Too much waits: the client that wanted to send will be [resumed](Link::resume) when there is room.
+    Full,
+    /// The server connection has ended.
+    Gone,
+}
+
+/// Why a server connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum ServerGone {
+    #[error("the server closed it")]
+    Closed,
+    #[error("it broke off")]
+    Lost,
+    #[error("the server was silent")]
+    Silent,
+    #[error("the server did not read")]
+    NotReading,
+    #[error("the server broke the rules of WebSockets")]
+    Violated,
+    #[error("the server sent a broken message")]
+    Broken,
+    #[error("the service is shutting down")]
+    Shutdown,
+}
+
+impl ServerLink {
+    /// `limit` is for the bytes that may wait for the server: see [`try_send`](Self::try_send) and [`send`](Self::send).
+    pub(super) fn new(id: &str, server_id: Arc<str>, hub: Arc<str>, facts: ServerFacts, limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            id: id.into(),
+            server_id,
+            hub,
+            facts,
+            clients: Mutex::new(Some(HashMap::new())),
+            leaving: AtomicBool::new(false),
+            outbound: Mutex::default(),
+            limit,
+            filled: Notify::new(),
+            freed: Notify::new(),
+            reason: OnceLock::new(),
+            ended: CancellationToken::new(),
+        })
+    }
+
+    /// The name that the server gave the connection, or one that we made up.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// All connections with the same one are of one application server.
+    pub(crate) fn server_id(&self) -> &Arc<str> {
+        &self.server_id
+    }
+
+    pub(crate) fn hub(&self) -> &Arc<str> {
+        &self.hub
+    }
+
+    pub(crate) fn facts(&self) -> ServerFacts {
+        self.facts
+    }
+
+    /// New clients may be bound to it.
+    pub(crate) fn is_routable(&self) -> bool {
+        self.facts.kind != ServerKind::Weak && !self.is_leaving() && !self.is_closed()
+    }
+
+    /// It has announced that it goes away, or its server no longer wants clients here.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Has it carry a client from now on; false if it has ended. A client that is bound hears of everything that [`Client`] has.
+    #[must_use]
+    pub(crate) fn bind(&self, client: Arc<dyn Client>) -> bool {
+        match self.clients.lock().as_mut() {
+            Some(clients) => {
+                clients.insert(*client.id(), client);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// It no longer carries a client, which has gone or moved: what still comes for it is ignored. Says whether it did.
+    pub(crate) fn unbind(&self, client: &ConnectionId) -> bool {
+        self.clients.lock().as_mut().is_some_and(|clients| clients.remove(client).is_some())
+    }
+
+    /// A client that it carries.
+    pub(crate) fn client(&self, id: &str) -> Option<Arc<dyn Client>> {
+        self.clients.lock().as_ref()?.get(&ConnectionId::parse(id)?).cloned()
+    }
+
+    pub(crate) fn client_count(&self) -> usize {
+        self.clients.lock().as_ref().map_or(0, HashMap::len)
+    }
+
+    pub(super) fn clients(&self) -> Vec<Arc<dyn Client>> {
+        self.clients.lock().iter().flat_map(HashMap::values).cloned().collect()
+    }
+
+    pub(super) fn take_client(&self, id: &str) -> Option<Arc<dyn Client>> {
+        self.clients.lock().as_mut()?.remove(&ConnectionId::parse(id)?)
+    }
+
+    /// Takes all clients; those who come later are still bound.
+    pub(super) fn take_clients(&self) -> Vec<Arc<dyn Client>> {
+        self.clients
+            .lock()
+            .as_mut()
+            .map(|clients| clients.drain().map(|(_, client)| client).collect())
+            .unwrap_or_default()
+    }
+
+    /// Sends what `client` has to say, unless too much waits already: the client is not read then until it is resumed.
+    pub(crate) fn try_send(&self, message: &Message<'_>, client: &Arc<Link>) -> Result<(), SendRefused> {
+        let mut outbound = self.outbound.lock();
+        if outbound.finished {
+            return Err(SendRefused::Gone);
+        }
+        if outbound.size() > self.limit {
+            outbound.waiting.push(client.clone());
+            return Err(SendRefused::Full);
+        }
+        outbound.queue(message);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// Sends what has to be said whatever waits: answers, who has come and gone. Nothing, if the server connection has ended. A server that
+    /// reads so little that twice the limit would wait loses its connection.
+    pub(crate) fn send(&self, message: &Message<'_>) {
+        let mut outbound = self.outbound.lock();
+        if outbound.finished {
+            return;
+        }
+        if outbound.size() > self.limit.saturating_mul(2) {
+            drop(outbound);
+            return self.close(ServerGone::NotReading);
+        }
+        outbound.queue(message);
+        self.filled.notify_one();
+    }
+
+    /// Ends it; the first reason stands. Returns at once: its own task does it.
+    pub(crate) fn close(&self, reason: ServerGone) {
+        if self.reason.set(reason).is_ok() {
+            self.ended.cancel();
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.reason.get().is_some()
+    }
+
+    pub(super) async fn closed(&self) -> ServerGone {
+        self.ended.cancelled().await;
+        *self.reason.get().expect("a reason comes first")
+    }
+
+    /// What waits is more than the limit allows.
+    pub(super) fn is_full(&self) -> bool {
+        self.outbound.lock().size() > self.limit
+    }
+
+    /// Waits until half of the limit is free.
+    pub(super) async fn room(&self) {
+        loop {
+            let mut freed = std::pin::pin!(self.freed.notified());
+            freed.as_mut().enable();
+            if self.outbound.lock().size() <= self.limit / 2 {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    pub(super) fn pong(&self, payload: &[u8]) {
+        let mut frame = Vec::with_capacity(2 + payload.len());
+        websocket::write_frame(&mut frame, websocket::PONG, payload);
+        self.outbound.lock().pong = Some(frame);
+        self.filled.notify_one();
+    }
+
+    /// Waits for something to write, and takes all of it, in WebSocket frames: from `position` on.
+    pub(super) async fn take(&self) -> (Vec<u8>, usize) {
+        loop {
+            if let Some(taken) = self.take_queued() {
+                return taken;
+            }
+            self.filled.notified().await;
+        }
+    }
+
+    /// Takes what waits, if anything does.
+    pub(super) fn take_queued(&self) -> Option<(Vec<u8>, usize)> {
+        let mut outbound = self.outbound.lock();
+        if let Some(pong) = outbound.pong.take() {
+            outbound.in_flight += pong.len();
+            return Some((pong, 0));
+        }
+        if outbound.queued.is_empty() {
+            return None;
+        }
+        let mut queued = std::mem::take(&mut outbound.queued);
+        let start = write_header_in_front(&mut queued);
+        outbound.in_flight += queued.len() - start;
+        Some((queued, start))
+    }
+
+    /// So many bytes of what was taken have left.
+    pub(super) fn wrote(&self, bytes: usize) {
+        let mut outbound = self.outbound.lock();
+        outbound.in_flight = outbound.in_flight.saturating_sub(bytes);
+        if outbound.size() > self.limit / 2 {
+            return;
+        }
+        let waiting = std::mem::take(&mut outbound.waiting);
+        drop(outbound);
+        self.freed.notify_waiters();
+        waiting.iter().for_each(|client| client.resume());
+    }
+
+    /// It has ended: takes nothing in any more, and gives the clients that it carried.
+    pub(super) fn finish(&self) -> Vec<Arc<dyn Client>> {
+        let waiting = {
+            let mut outbound = self.outbound.lock();
+            outbound.finished = true;
+            std::mem::take(&mut outbound.waiting)
+        };
+        waiting.iter().for_each(|client| client.resume());
+        self.clients.lock().take().map(|clients| clients.into_values().collect()).unwrap_or_default()
+    }
+}
+
+impl Outbound {
+    fn size(&self) -> usize {
+        self.queued.len() + self.in_flight
+    }
+
+    fn queue(&mut self, message: &Message<'_>) {
+        if self.queued.is_empty() {
+            self.queued.extend_from_slice(&[0; LONGEST_HEADER]);
+        }
+        append(&mut self.queued, message);
+    }
+}
+
+/// Makes one frame of what stands behind the room for its header, and says where it starts.
+fn write_header_in_front(bytes: &mut [u8]) -> usize {
+    let mut header = Vec::with_capacity(LONGEST_HEADER);
+    websocket::write_header(&mut header, BINARY, bytes.len() - LONGEST_HEADER);
+    let start = LONGEST_HEADER - header.len();
+    bytes[start..LONGEST_HEADER].copy_from_slice(&header);
+    start
+}
+
+impl fmt::Debug for ServerLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerLink")
+            .field("id", &self.id)
+            .field("server", &self.server_id)
+            .field("hub", &self.hub)
+            .field("clients", &self.client_count())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Bytes of the longest header of an unmasked WebSocket frame.
+const LONGEST_HEADER: usize = 10;
