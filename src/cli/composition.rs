@@ -1,5 +1,6 @@
 //! What is served, made of a configuration: hubs, and the routes of both kinds of address.
 
+use crate::admin::demo::{self, DemoOptions};
 use crate::config::{self, Config};
 use crate::lifetime::Lifetime;
 use crate::observe::{Exposition, Health, Phase};
@@ -53,9 +54,13 @@ impl Composition {
         if let Some(cors) = &config.cors {
             clients = clients.layer(cors.clone());
         }
-        match self.rest_routes(config) {
+        let routes = match self.rest_routes(config) {
             Some(rest) => clients.merge(rest),
             None => clients,
+        };
+        match &config.signing {
+            Some(keys) if config.preset => routes.merge(demo::routes(DemoOptions { hub: "chat".into(), keys: keys.clone() })),
+            _ => routes,
         }
     }
 
