@@ -59,7 +59,9 @@ impl Composition {
             None => clients,
         };
         match &config.signing {
-            Some(keys) if config.preset => routes.merge(demo::routes(DemoOptions { hub: "chat".into(), keys: keys.clone() })),
+            Some(keys) if config.preset => {
+                routes.merge(demo::routes(DemoOptions { hub: "chat".into(), keys: keys.clone() }))
+            }
             _ => routes,
         }
     }

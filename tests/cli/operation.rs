@@ -6,7 +6,6 @@ use crate::support::{skipped, within};
 use base64::Engine;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -285,15 +284,4 @@ async fn sockets_of_the_service_manager_are_taken_by_name_or_in_order() {
         server.signal("TERM");
         assert_eq!(server.ended().await.code(), Some(0));
     }
-}
-
-#[tokio::test]
-async fn the_unit_the_container_and_their_configuration_are_good() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let config = root.join("examples/deploy/hubwire.toml");
-    let key = file("primary.key", KEY);
-    let mut check = hubwire(&["check-config", "--json", "--config", config.to_str().unwrap()]);
-    let json = run(check.env("HUBWIRE_KEYS__PRIMARY_FILE", &key)).json();
-    assert_eq!((&json["preset"], &json["accessKeys"]), (&json!(false), &json!(1)));
-    assert!(json["memory"]["total"].is_u64(), "everything has a limit");
 }
