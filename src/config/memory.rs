@@ -20,7 +20,7 @@ pub(crate) struct Term {
 
 impl Memory {
     pub(crate) fn of(config: &Config) -> Self {
-        let sockets = config.server.limits.max_connections as u64 * config.server.listen.len() as u64;
+        let sockets = (config.server.limits.max_connections as u64).saturating_mul(config.server.listen.len() as u64);
         let mut terms = vec![Term::new("TCP connections: a request's headers, and HTTP/2 windows", sockets, {
             config.server.limits.max_header_bytes as u64 + HTTP2
         })];
