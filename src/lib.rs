@@ -121,6 +121,9 @@ pub use hub::{
 };
 pub use observe::HubStats;
 pub use protocol::{Binary, Protocol, Value, ValueError};
+#[cfg(feature = "service")]
+#[doc(hidden)]
+pub use service::{ClientOptions, Service, ServiceOptions};
 pub use transport::{
     AuthenticationRefresh, Cors, CorsFuture, CorsService, Identity, Origins, Policy, RefreshRequest, Serve,
     ServeOptions, Transport, TransportOptions, serve,

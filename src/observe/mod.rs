@@ -4,3 +4,5 @@ mod metrics;
 
 pub(crate) use metrics::HubMetrics;
 pub use metrics::HubStats;
+#[cfg(feature = "service")]
+pub(crate) use metrics::ServerMetrics;

@@ -44,7 +44,7 @@ pub(crate) use routes::{Endpoints, routes};
 pub(crate) use routes::{address, wanted_transport};
 pub(crate) use serve::Seat;
 pub use serve::{Serve, ServeOptions, serve};
-#[cfg(feature = "testing")]
+#[cfg(any(feature = "service", feature = "testing"))]
 pub(crate) use websocket::{UpgradeRequest, upgrade};
 
 use std::fmt;

@@ -10,8 +10,8 @@ mod passed;
 mod refresh;
 mod terms;
 
-pub(crate) use admission::{ClientFace, ClientFaces, routes};
-pub(crate) use options::ClientOptions;
+pub(crate) use admission::{ClientFace, client_routes};
+pub use options::ClientOptions;
 
 use super::Servers;
 use crate::connection::{Link, Tenant};

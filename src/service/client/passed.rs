@@ -198,12 +198,12 @@ impl Receive for Passing {
         self.shared.has_greeted()
     }
 
-    fn closed(&mut self, link: &Arc<Link>, reason: &CloseReason) {
+    fn closed(&mut self, link: &Arc<Link>, _: &CloseReason) {
         self.hub.lifetime.remove(link);
         self.shared.leave();
-        let Some(server) = self.server.take() else { return };
-        // one that no longer wants it and goes on has to know, too
-        if server.unbind(link.id()) || (*reason == CloseReason::ServerLost && !server.is_closed()) {
+        if let Some(server) = self.server.take()
+            && server.unbind(link.id())
+        {
             self.say_goodbye(&server, None);
         }
     }
