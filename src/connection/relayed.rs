@@ -1,5 +1,6 @@
 use super::{CloseReason, Link};
 use crate::protocol::hub::Frame;
+use std::time::Duration;
 
 /// What only a connection needs whose hub is somewhere else: what is sent to it comes from there, ready made.
 impl Link {
@@ -46,6 +47,12 @@ impl Link {
             drop(outbound);
             self.flush();
         }
+    }
+
+    /// For how long the client has said nothing.
+    pub(crate) fn silence(&self) -> Duration {
+        let since = self.deadlines.silence(self.shared.sweep.now());
+        Duration::from_millis(since.into())
     }
 
     /// Tells whether the connection counts its messages, each in a frame of its own.

@@ -11,7 +11,6 @@ mod resumption;
 mod serve;
 mod service_client;
 mod streams;
-#[macro_use]
 #[path = "../support/mod.rs"]
 mod support;
 mod transport;

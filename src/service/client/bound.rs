@@ -6,12 +6,15 @@ use crate::transport::ConnectionId;
 use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// What a client's own task and its server connection share of it.
 pub(super) struct Shared {
     pub(super) link: Arc<Link>,
     /// How the client has asked for the hub, as it came: any server that it moves to is to see it.
     pub(super) handshake: Box<[u8]>,
+    /// Its server is about to stop, and it has to move.
+    leaves: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -21,8 +24,6 @@ struct State {
     /// The server connection that carries it, and how many did before.
     server: Option<Arc<ServerLink>>,
     number: u32,
-    /// Its server is about to stop.
-    leaves: bool,
     /// The hub's last word to the client has been passed on.
     said_goodbye: bool,
     /// A part of a message from the server, which came in pieces.
@@ -47,7 +48,7 @@ pub(super) struct Bound {
 
 impl Shared {
     pub(super) fn new(link: Arc<Link>, handshake: &[u8]) -> Self {
-        Self { link, handshake: handshake.into(), state: Mutex::default() }
+        Self { link, handshake: handshake.into(), leaves: AtomicBool::new(false), state: Mutex::default() }
     }
 
     /// The client as the next server connection that carries it is to see it.
@@ -62,7 +63,7 @@ impl Shared {
         if state.phase == Phase::Waiting {
             state.phase = Phase::Asked;
         }
-        state.leaves = false;
+        self.leaves.store(false, Relaxed);
         state.part = Vec::new();
         state.server = Some(server.clone());
     }
@@ -79,8 +80,10 @@ impl Shared {
 
     /// It is to leave its server, and may: its handshake has been answered.
     pub(super) fn is_to_migrate(&self) -> bool {
-        let state = self.state.lock();
-        state.leaves && state.phase == Phase::Greeted && !state.said_goodbye
+        self.leaves.load(Relaxed) && {
+            let state = self.state.lock();
+            state.phase == Phase::Greeted && !state.said_goodbye
+        }
     }
 
     pub(super) fn is_waiting(&self) -> bool {
@@ -113,10 +116,9 @@ impl Shared {
         let refuses = !matches!(decode_handshake_response(&answer[..answer.len() - 1]), Ok(None));
         state.phase = Phase::Greeted;
         state.said_goodbye = refuses;
-        let leaves = state.leaves;
         drop(state);
         self.link.answer(Frame::of_framed(self.link.protocol(), &answer), refuses);
-        if leaves {
+        if self.leaves.load(Relaxed) {
             self.link.resume();
         }
         Some(rest)
@@ -196,11 +198,11 @@ impl Client for Bound {
 
     fn migrate(&self) {
         {
-            let mut state = self.shared.state.lock();
+            let state = self.shared.state.lock();
             if state.number != self.number {
                 return;
             }
-            state.leaves = true;
+            self.shared.leaves.store(true, Relaxed);
         }
         self.shared.link.resume();
     }
