@@ -1,7 +1,11 @@
 //! For tests, ours and yours: what a program in production has no use for. Feature `testing`.
 
+#[cfg(feature = "service")]
+mod service;
 mod upgrades;
 mod websocket_echo;
 
+#[cfg(feature = "service")]
+pub use service::service;
 pub use upgrades::{Upgrades, upgrades};
 pub use websocket_echo::websocket_echo;
