@@ -123,7 +123,7 @@ pub use observe::HubStats;
 pub use protocol::{Binary, Protocol, Value, ValueError};
 #[cfg(feature = "service")]
 #[doc(hidden)]
-pub use service::{Service, ServiceOptions};
+pub use service::{ClientOptions, Service, ServiceOptions};
 pub use transport::{
     AuthenticationRefresh, Cors, CorsFuture, CorsService, Identity, Origins, Policy, RefreshRequest, Serve,
     ServeOptions, Transport, TransportOptions, serve,

@@ -37,6 +37,15 @@ pub enum CloseReason {
     SlowReceiver,
     /// The credential it came with has expired.
     AuthenticationExpired,
+    /// The application server that it was passed on to has ended it, by the service.
+    ServerClosed {
+        /// What the server says went wrong, if anything did.
+        error: Option<Box<str>>,
+        /// The server has sent the hub's `Close` message itself.
+        said_goodbye: bool,
+    },
+    /// The application server that it was passed on to has gone.
+    ServerLost,
     /// The server is shutting down.
     Shutdown,
 }
@@ -53,6 +62,12 @@ impl CloseReason {
             Self::ConnectFailed(text) => return Some(text.to_string()),
             Self::Requested { error, .. } => return error.as_deref().map(str::to_owned),
             _ => {}
+        }
+        if let Self::ServerClosed { error: Some(text), .. } = self {
+            return Some(if detailed { format!("{CLOSED} {text}") } else { CLOSED.to_owned() });
+        }
+        if matches!(self, Self::ServerLost) {
+            return detailed.then(|| "Server connection dropped.".to_owned());
         }
         let kind = self.row().error?;
         Some(match self.detail() {
@@ -106,6 +121,8 @@ impl CloseReason {
             Self::Requested { allow_reconnect, .. } => row("requested", true, None, *allow_reconnect),
             Self::SlowReceiver => row("slow_receiver", true, None, true),
             Self::AuthenticationExpired => row("authentication_expired", true, None, true),
+            Self::ServerClosed { said_goodbye, .. } => row("server_closed", !said_goodbye, None, false),
+            Self::ServerLost => row("server_lost", true, None, true),
             Self::Shutdown => row("shutdown", true, None, true),
         }
     }

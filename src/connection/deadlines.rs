@@ -1,4 +1,5 @@
 use super::ConnectionOptions;
+use crate::transport::Terms;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ pub(super) struct Deadlines {
     /// Since when a client that polls has had no poll here, or 0.
     absent: AtomicU32,
     polled: bool,
+    /// Seconds to the whole handshake, and without a poll or a socket, where they are not those of the options; else 0.
+    handshake_seconds: u16,
+    absence_seconds: u16,
     /// The client waits for an acknowledgement of what it sent.
     owes_acknowledgement: AtomicBool,
 }
@@ -43,7 +47,10 @@ pub(super) enum Due {
 }
 
 impl Deadlines {
-    pub(super) fn new(now: Millis, polled: bool) -> Self {
+    pub(super) fn new(now: Millis, polled: bool, terms: Option<&Terms>) -> Self {
+        let seconds = |of: fn(&Terms) -> Option<Duration>| {
+            terms.and_then(of).map_or(0, |duration| duration.as_secs().clamp(1, u64::from(u16::MAX)) as u16)
+        };
         Self {
             stage: AtomicU8::new(HANDSHAKING),
             since: AtomicU32::new(now),
@@ -52,6 +59,8 @@ impl Deadlines {
             blocked: AtomicU32::new(0),
             absent: AtomicU32::new(if polled { now.max(1) } else { 0 }),
             polled,
+            handshake_seconds: seconds(|terms| terms.handshake_timeout),
+            absence_seconds: seconds(|terms| terms.disconnect_timeout),
             owes_acknowledgement: AtomicBool::new(false),
         }
     }
@@ -111,11 +120,12 @@ impl Deadlines {
         if stage == CLOSING {
             return (passed(&self.since) >= self.seen.load(Relaxed)).then_some(Due::CloseTimeout);
         }
-        if over(&self.absent, options.disconnect_timeout) {
+        if over(&self.absent, own(self.absence_seconds, options.disconnect_timeout)) {
             return Some(Due::DisconnectTimeout);
         }
         if stage == HANDSHAKING {
-            return (passed(&self.since) >= millis(options.handshake_timeout)).then_some(Due::HandshakeTimeout);
+            let limit = own(self.handshake_seconds, options.handshake_timeout);
+            return (passed(&self.since) >= millis(limit)).then_some(Due::HandshakeTimeout);
         }
         if self.absent.load(Relaxed) != 0 && !self.polled {
             // without a socket there is nothing to say, and nothing to hear
@@ -142,6 +152,10 @@ fn millis(duration: Duration) -> Millis {
     duration.as_millis().min(u128::from(u32::MAX / 2)) as Millis
 }
 
+fn own(seconds: u16, usual: Duration) -> Duration {
+    if seconds == 0 { usual } else { Duration::from_secs(seconds.into()) }
+}
+
 const HANDSHAKING: u8 = 0;
 const OPEN: u8 = 1;
 const CLOSING: u8 = 2;
@@ -153,7 +167,7 @@ mod tests {
     #[test]
     fn each_stage_has_its_own_deadline() {
         let options = ConnectionOptions::default();
-        let d = Deadlines::new(1_000, false);
+        let d = Deadlines::new(1_000, false, None);
         assert_eq!(d.due(15_999, &options), None);
         assert_eq!(d.due(16_000, &options), Some(Due::HandshakeTimeout));
         d.opened(2_000, &options, 0);
@@ -175,7 +189,7 @@ mod tests {
     #[test]
     fn a_client_that_polls_has_to_come_back_and_nothing_else() {
         let options = ConnectionOptions::default();
-        let d = Deadlines::new(1_000, true);
+        let d = Deadlines::new(1_000, true, None);
         assert_eq!(
             d.due(16_000, &options),
             Some(Due::DisconnectTimeout),
@@ -195,9 +209,25 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_may_have_times_of_its_own() {
+        let options = ConnectionOptions::default();
+        let terms = Terms {
+            handshake_timeout: Some(Duration::from_secs(2)),
+            disconnect_timeout: Some(Duration::from_secs(60)),
+            ..Terms::default()
+        };
+        let d = Deadlines::new(1_000, true, Some(&terms));
+        assert_eq!(d.due(2_999, &options), None);
+        assert_eq!(d.due(3_000, &options), Some(Due::HandshakeTimeout));
+        d.opened(3_000, &options, 0);
+        assert_eq!(d.due(60_999, &options), None);
+        assert_eq!(d.due(61_000, &options), Some(Due::DisconnectTimeout));
+    }
+
+    #[test]
     fn the_clock_may_wrap() {
         let options = ConnectionOptions::default();
-        let d = Deadlines::new(u32::MAX - 10, false);
+        let d = Deadlines::new(u32::MAX - 10, false, None);
         assert_eq!(d.due(20, &options), None);
         assert_eq!(d.due(15_000, &options), Some(Due::HandshakeTimeout));
     }

@@ -3,7 +3,7 @@ use super::outbound::{Batch, Outbound, Pushed};
 use super::resumption::Resumption;
 use super::{CloseReason, ConnectionOptions, Credential, Shared};
 use crate::protocol::hub::{Frame, Protocol};
-use crate::transport::{ConnectionId, Facts, HttpChannel, Identity, Standing, Transport};
+use crate::transport::{ConnectionId, Facts, HttpChannel, Identity, Standing, Terms, Transport};
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard};
@@ -12,6 +12,7 @@ use std::io;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -49,7 +50,8 @@ impl Link {
         http: Option<Arc<HttpChannel>>,
         resumption: Option<Box<Resumption>>,
     ) -> Arc<Self> {
-        let deadlines = Deadlines::new(shared.sweep.now(), facts.transport == Transport::LongPolling);
+        let deadlines =
+            Deadlines::new(shared.sweep.now(), facts.transport == Transport::LongPolling, facts.terms.as_deref());
         let credential = Credential::of(&facts.identity);
         Arc::new(Self {
             id,
@@ -73,7 +75,8 @@ impl Link {
 
     /// A link that no transport belongs to: what is sent to it waits for [`take_queued`](Self::take_queued). For unit tests of hub functions.
     pub(crate) fn detached(identity: Identity) -> Arc<Self> {
-        let facts = Facts { identity, transport: Transport::WebSockets, address: None, query: Box::default() };
+        let facts =
+            Facts { identity, transport: Transport::WebSockets, address: None, query: Box::default(), terms: None };
         Self::new(ConnectionId::random(), facts, Arc::default(), None, None, None)
     }
 
@@ -83,13 +86,18 @@ impl Link {
         std::iter::from_fn(|| outbound.take()).collect()
     }
 
+    #[cfg(feature = "service")]
+    pub(super) fn outbound(&self) -> MutexGuard<'_, Outbound> {
+        self.outbound.lock()
+    }
+
     pub(crate) fn id(&self) -> &ConnectionId {
         &self.id
     }
 
     /// Known once the connection has shaken hands.
     pub(crate) fn protocol(&self) -> Protocol {
-        Protocol::ALL[self.protocol.load(Ordering::Relaxed) as usize]
+        Protocol::KNOWN[self.protocol.load(Ordering::Relaxed) as usize]
     }
 
     pub(super) fn choose(&self, protocol: Protocol) {
@@ -135,6 +143,30 @@ impl Link {
         self.flush();
     }
 
+    /// Answers the handshake: the client may speak the protocol that it asked for.
+    pub(crate) fn greet(&self) {
+        // a frame of its own: three client libraries lose what stands in one frame behind the response
+        self.control(Frame::handshake_response(self.protocol(), None));
+    }
+
+    /// How long the client may be away.
+    pub(super) fn disconnect_timeout(&self) -> Duration {
+        self.terms().and_then(|terms| terms.disconnect_timeout).unwrap_or(self.options().disconnect_timeout)
+    }
+
+    pub(super) fn has_detailed_errors(&self) -> bool {
+        self.options().detailed_errors || self.terms().is_some_and(|terms| terms.detailed_errors)
+    }
+
+    /// Its client is never told that it may come back.
+    pub(super) fn is_final(&self) -> bool {
+        self.terms().is_some_and(|terms| terms.is_final)
+    }
+
+    fn terms(&self) -> Option<&Terms> {
+        self.facts.terms.as_deref()
+    }
+
     /// Queues what the connection itself has to say.
     pub(super) fn control(&self, frame: Frame) {
         self.outbound.lock().control(frame);
@@ -153,7 +185,7 @@ impl Link {
     pub(crate) fn flush_with(&self, batch: &mut Batch) {
         let Some(socket) = &self.socket else { return self.wake_writer() };
         let mut outbound = self.outbound.lock();
-        if outbound.writing || outbound.blocked || outbound.is_empty() {
+        if outbound.writing || outbound.blocked || !outbound.has_ready() {
             return;
         }
         outbound.writing = true;
@@ -213,7 +245,7 @@ impl Link {
             outbound.unwritten_replies(Frame::of_websocket(replies[n..].to_vec()));
         }
         replies.clear();
-        if outbound.is_empty() {
+        if !outbound.has_ready() {
             outbound.writing = false;
         } else {
             self.write_out(socket, outbound, batch);
@@ -243,7 +275,7 @@ impl Link {
                     break;
                 }
             }
-            if outbound.is_empty() {
+            if !outbound.has_ready() {
                 break;
             }
         }
@@ -253,7 +285,7 @@ impl Link {
 
     /// Wakes the task if it has to go on writing, and whoever waits for room.
     fn after_writing(&self, outbound: MutexGuard<'_, Outbound>) {
-        let unfinished = !outbound.is_empty();
+        let unfinished = outbound.has_ready();
         self.after_progress(outbound);
         if unfinished {
             self.task.wake();
@@ -347,6 +379,7 @@ impl Link {
         let mut outbound = self.outbound.lock();
         outbound.finished = true;
         outbound.forget_log();
+        outbound.give_up();
         if !keep_queued {
             outbound.discard();
         }
@@ -386,7 +419,7 @@ impl Link {
     }
 
     pub(crate) fn has_queued(&self) -> bool {
-        !self.outbound.lock().is_empty()
+        self.outbound.lock().has_ready()
     }
 
     /// Ends the connection; the first reason stands. Returns at once: the connection's own task does it.

@@ -1,29 +1,37 @@
 use super::ConnectionOptions;
-use crate::protocol::hub::{DecodeError, HandshakeError, HandshakeRequest, Message, Protocol, next_message_from};
+use super::Receive;
+use crate::protocol::hub::{DecodeError, HandshakeError, HandshakeRequest, Protocol, next_message_from};
+use std::marker::PhantomData;
 
 /// The hub protocol's side of a connection, without I/O and without a clock: bytes in, steps out.
 ///
 /// ```text
-///   Handshaking --a request that is accepted--> Open(protocol)
-///        |                                        |
-///        +--refused------> the caller ends <------+ a message that is not one
+///   Handshaking --a request that the caller accepts--> Open(protocol)
+///        |                                               |
+///        +--refused---------> the caller ends <----------+ a message that is not one
 /// ```
-#[derive(Debug, Default)]
-pub(super) struct Machine {
+///
+/// What a message is made of is the receiver's to say.
+#[derive(Debug)]
+pub(super) struct Machine<R> {
     protocol: Option<Protocol>,
     /// How much of an unfinished text message was searched for its end: dripped bytes are looked at once.
     scanned: usize,
+    reads: PhantomData<fn() -> R>,
+}
+
+impl<R> Default for Machine<R> {
+    fn default() -> Self {
+        Self { protocol: None, scanned: 0, reads: PhantomData }
+    }
 }
 
 /// What the next bytes came to.
 #[derive(Debug)]
-pub(super) enum Step<'a> {
-    /// The handshake is accepted; its response is due. `resumes`: its version permits stateful reconnect.
-    Accepted {
-        protocol: Protocol,
-        resumes: bool,
-    },
-    Message(Message<'a>),
+pub(super) enum Step<M> {
+    /// The client asks for a protocol; [`open`](Machine::open) accepts it.
+    Handshake(HandshakeRequest),
+    Message(M),
 }
 
 /// Input that ends the connection.
@@ -33,26 +41,30 @@ pub(super) enum Refusal {
     Message(DecodeError),
 }
 
-impl Machine {
+impl<R: Receive> Machine<R> {
     /// Takes one step over `input`, which starts where the last step ended (so it holds what was not whole then, too), and says how many
     /// bytes it took. `None`: more is needed.
     pub(super) fn step<'a>(
         &mut self,
         input: &'a [u8],
         options: &ConnectionOptions,
-        text_only: bool,
-    ) -> Result<Option<(usize, Step<'a>)>, Refusal> {
+    ) -> Result<Option<(usize, Step<R::Message<'a>>)>, Refusal> {
         let limit = options.maximum_receive_message_size;
         let Some(protocol) = self.protocol else {
-            return self.shake_hands(input, options, text_only);
+            return self.shake_hands(input, options);
         };
         match next_message_from(protocol, input, limit, &mut self.scanned).map_err(Refusal::Message)? {
             None => Ok(None),
             Some(piece) => {
-                let message = protocol.decode(&input[piece.body]).map_err(Refusal::Message)?;
+                let message = R::read(protocol, &input[..piece.used], piece.body).map_err(Refusal::Message)?;
                 Ok(Some((piece.used, Step::Message(message))))
             }
         }
+    }
+
+    /// What comes from here on are messages of this protocol.
+    pub(super) fn open(&mut self, protocol: Protocol) {
+        self.protocol = Some(protocol);
     }
 
     /// What was not whole will not be finished.
@@ -64,12 +76,11 @@ impl Machine {
         self.protocol.is_some()
     }
 
-    fn shake_hands<'a>(
+    fn shake_hands<M>(
         &mut self,
         input: &[u8],
         options: &ConnectionOptions,
-        text_only: bool,
-    ) -> Result<Option<(usize, Step<'a>)>, Refusal> {
+    ) -> Result<Option<(usize, Step<M>)>, Refusal> {
         // the request is a JSON text with the same separator and the same limit, whatever protocol it asks for
         let piece =
             match next_message_from(Protocol::Json, input, options.maximum_receive_message_size, &mut self.scanned) {
@@ -78,20 +89,19 @@ impl Machine {
                 Err(_) => return Err(Refusal::Handshake(HandshakeError::Canceled)),
             };
         let request = HandshakeRequest::decode(&input[piece.body]).map_err(Refusal::Handshake)?;
-        let protocol = request.accept(&options.protocols, text_only).map_err(Refusal::Handshake)?;
-        self.protocol = Some(protocol);
-        Ok(Some((piece.used, Step::Accepted { protocol, resumes: request.version >= RESUMING_VERSION })))
+        Ok(Some((piece.used, Step::Handshake(request))))
     }
 }
-
-/// The first version of the protocols that permits stateful reconnect.
-const RESUMING_VERSION: i32 = 2;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::{CloseReason, Link, Turn};
+    use crate::protocol::hub::Message;
     use base64::{Engine, engine::general_purpose::STANDARD};
     use serde_json::Value;
+    use std::ops::Range;
+    use std::sync::Arc;
 
     const LIMIT: usize = 4096;
     const PIECE: usize = 700;
@@ -100,26 +110,58 @@ mod tests {
     fn vectors(protocol: Protocol) -> Vec<Vec<u8>> {
         let text = match protocol {
             Protocol::Json => include_str!("../../tests/vectors/hub-protocol-json.json"),
-            Protocol::MessagePack => include_str!("../../tests/vectors/hub-protocol-messagepack.json"),
+            Protocol::MessagePack | Protocol::BlazorPack => {
+                include_str!("../../tests/vectors/hub-protocol-messagepack.json")
+            }
         };
         let file: Value = serde_json::from_str(text).unwrap();
         let framed = |case: &Value| match protocol {
             Protocol::Json => Some([case["payload"].as_str()?.as_bytes(), b"\x1e"].concat()),
-            Protocol::MessagePack => STANDARD.decode(case["framed"].as_str()?).ok(),
+            Protocol::MessagePack | Protocol::BlazorPack => STANDARD.decode(case["framed"].as_str()?).ok(),
         };
         file["cases"].as_array().unwrap().iter().filter_map(framed).collect()
+    }
+
+    /// Reads as a hub does.
+    struct Judge;
+
+    impl Receive for Judge {
+        type Message<'a> = Message<'a>;
+
+        fn read<'a>(protocol: Protocol, framed: &'a [u8], body: Range<usize>) -> Result<Message<'a>, DecodeError> {
+            protocol.decode(&framed[body])
+        }
+
+        fn opened(&mut self, _: &mut Turn<'_, '_>) -> Result<(), CloseReason> {
+            Ok(())
+        }
+
+        fn receive(&mut self, _: &mut Turn<'_, '_>, _: Message<'_>) -> Result<(), CloseReason> {
+            Ok(())
+        }
+
+        fn resume(&mut self, _: &mut Turn<'_, '_>) -> Result<(), CloseReason> {
+            Ok(())
+        }
+
+        fn held(&self) -> usize {
+            0
+        }
+
+        fn closed(&mut self, _: &Arc<Link>, _: &CloseReason) {}
     }
 
     /// Feeds a stream in pieces, as a session does, and gives the most bytes that had to be kept between two of them.
     fn kept_at_most(stream: &[u8], piece: usize, protocol: Protocol) -> usize {
         let options = ConnectionOptions { maximum_receive_message_size: Some(LIMIT), ..ConnectionOptions::default() };
-        let mut machine = Machine { protocol: Some(protocol), scanned: 0 };
+        let mut machine = Machine::<Judge>::default();
+        machine.open(protocol);
         let (mut kept, mut most) = (Vec::new(), 0);
         for part in stream.chunks(piece) {
             kept.extend_from_slice(part);
             let mut at = 0;
             loop {
-                match machine.step(&kept[at..], &options, false) {
+                match machine.step(&kept[at..], &options) {
                     Ok(Some((used, _))) => at += used,
                     Ok(None) => break,
                     Err(_) => return most,

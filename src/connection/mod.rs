@@ -12,6 +12,8 @@ mod machine;
 mod options;
 mod outbound;
 mod receive;
+#[cfg(feature = "service")]
+mod relayed;
 mod resumption;
 mod session;
 mod sweep;
@@ -24,5 +26,5 @@ use endpoint::Shared;
 pub(crate) use link::Link;
 pub use options::{ConnectionOptions, SlowReceiver};
 pub(crate) use outbound::Batch;
-pub(crate) use receive::{Receive, Tenant, Turn};
+pub(crate) use receive::{Receive, Sort, Sorted, Tenant, Turn};
 use sweep::Sweep;

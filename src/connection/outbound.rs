@@ -39,6 +39,8 @@ pub(super) struct Outbound {
     pub(super) finished: bool,
     /// Something was [taken](Self::take_some) before.
     greeted: bool,
+    /// What waits may not leave yet: the answer to the handshake goes before it.
+    held: bool,
 }
 
 #[derive(Debug)]
@@ -139,7 +141,7 @@ impl Outbound {
             }
             _ => true,
         };
-        let Some(first) = &self.first else { return };
+        let Some(first) = self.first.as_ref().filter(|_| !self.held) else { return };
         let size = first.frame.websocket().len() - self.sent;
         // what has left in part has to go on
         if !may_leave(first, size) && self.sent == 0 {
@@ -236,6 +238,11 @@ impl Outbound {
         }
     }
 
+    /// Something could leave.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.is_empty() && !self.held
+    }
+
     /// Takes the first frame, whole: for who is not a stream of bytes.
     pub(super) fn take(&mut self) -> Option<Frame> {
         debug_assert!(self.untouchable() == 0);
@@ -249,7 +256,7 @@ impl Outbound {
     pub(super) fn take_some(&mut self, most: usize) -> Vec<Frame> {
         let mut frames = Vec::new();
         let mut size = 0;
-        while let Some(next) = self.first.as_ref().map(|first| first.frame.websocket().len()) {
+        while let Some(next) = self.first.as_ref().filter(|_| !self.held).map(|first| first.frame.websocket().len()) {
             if !frames.is_empty() && (size + next > most || !self.greeted) {
                 break;
             }
@@ -258,6 +265,31 @@ impl Outbound {
         }
         self.greeted |= !frames.is_empty();
         frames
+    }
+
+    /// Lets nothing leave until [`release`](Self::release).
+    #[cfg(feature = "service")]
+    pub(super) fn hold(&mut self) {
+        self.held = true;
+    }
+
+    /// Lets go what was held, behind the answer to the handshake; of one that refuses nothing else is left.
+    #[cfg(feature = "service")]
+    pub(super) fn release(&mut self, answer: Frame, keep: bool) {
+        self.held = false;
+        if !keep {
+            self.discard();
+        }
+        if let Some(second) = self.first.replace(Entry { frame: answer, class: Class::Control, key: None }) {
+            self.rest.push_front(second);
+        }
+    }
+
+    /// What was held goes nowhere.
+    pub(super) fn give_up(&mut self) {
+        if std::mem::take(&mut self.held) {
+            self.discard();
+        }
     }
 
     /// Forgets everything that waits but what is being written, or has left in part. What is still to be said comes with

@@ -1,28 +1,66 @@
 use super::{CloseReason, Link};
-use crate::protocol::hub::{EncodeError, Frame, Message, append_frame};
+use crate::protocol::hub::{DecodeError, EncodeError, Frame, HandshakeError, HandshakeRequest, Protocol, append_frame};
+use std::ops::Range;
 use std::sync::Arc;
 use std::task::Context;
 
 /// Who owns the connections of one endpoint (a hub, a service): makes a receiver for each.
 pub(crate) trait Tenant: Send + Sync + 'static {
     type Receive: Receive;
-    /// A connection has shaken hands: its protocol is known, the response is on its way, nothing else was sent yet.
-    fn open(self: &Arc<Self>, link: &Arc<Link>) -> Self::Receive;
+    /// The protocol that a client may speak which asked for one. `text_only`: what its transport carries.
+    fn accept(&self, link: &Link, request: &HandshakeRequest, text_only: bool) -> Result<Protocol, HandshakeError>;
+    /// A connection has asked for a protocol that was accepted; nothing was sent yet. Who answers for the hub answers, by
+    /// [`Link::greet`]; who passes on what clients say has the request as it came, its separator included.
+    fn open(self: &Arc<Self>, link: &Arc<Link>, request: &[u8]) -> Self::Receive;
 }
 
 /// What a connection does with the messages that its client sends. Called by the connection's own task only, which is woken for
 /// reading by the socket and for [`resume`](Self::resume) by [`Link::resume`].
 pub(crate) trait Receive: Send + Unpin + 'static {
+    /// A message as it is taken in.
+    type Message<'a>: Sort;
+    /// Makes one of the bytes of a whole message: `body` is where it stands without its separator or length prefix.
+    fn read<'a>(protocol: Protocol, framed: &'a [u8], body: Range<usize>) -> Result<Self::Message<'a>, DecodeError>;
     /// Called once, right after [`Tenant::open`].
     fn opened(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), CloseReason>;
-    /// A message other than `Ping`, `Close`, `Ack` and `Sequence`, which the connection answers for.
-    fn receive(&mut self, turn: &mut Turn<'_, '_>, message: Message<'_>) -> Result<(), CloseReason>;
+    /// A message that the connection does not answer for: one that was [sorted](Sort) out to be passed on.
+    fn receive(&mut self, turn: &mut Turn<'_, '_>, message: Self::Message<'_>) -> Result<(), CloseReason>;
     /// Somebody called [`Link::resume`]: go on with what was kept.
     fn resume(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), CloseReason>;
     /// Bytes of messages that are kept for later. Above the look-ahead limit the client is not read.
     fn held(&self) -> usize;
+    /// Whether nothing may be taken in now, for another reason. Whoever makes that untrue [resumes](Link::resume) the connection.
+    fn is_stalled(&self) -> bool {
+        false
+    }
+    /// Whether the client was answered its handshake: before that, the only goodbye that it understands is an answer with an error.
+    fn has_greeted(&self) -> bool {
+        true
+    }
     /// The connection has ended, whatever the reason; nothing can be sent any more. Runs what has to run after that on tasks of its own.
     fn closed(&mut self, link: &Arc<Link>, reason: &CloseReason);
+}
+
+/// What the connection itself has to do with a message.
+pub(crate) trait Sort {
+    fn sort(&self) -> Sorted<'_>;
+}
+
+/// A message in the eyes of its connection.
+pub(crate) enum Sorted<'a> {
+    /// The client lives, and expects to be timed out when it stops to say so.
+    Ping,
+    /// The client has said goodbye.
+    Close(Option<&'a str>),
+    /// A type that is not known, which is skipped.
+    Unknown,
+    Ack(i64),
+    Sequence(i64),
+    /// For the receiver, and counted for stateful reconnect.
+    Numbered,
+    /// For the receiver.
+    #[cfg_attr(not(feature = "service"), expect(dead_code, reason = "a hub answers for the rest by itself"))]
+    Other,
 }
 
 /// One turn of a connection's task: the context to poll with, and a place for replies that leaves in one write at its end.

@@ -1,8 +1,9 @@
 use super::deadlines::Due;
 use super::link::{DUE, RESUME};
 use super::machine::{Machine, Refusal, Step};
-use super::{CloseReason, Link, Receive, Tenant, Turn};
-use crate::protocol::hub::{Frame, HandshakeError, Message, Protocol, ReceivedCount, next_message};
+use super::receive::{Sort, Sorted};
+use super::{CLOSED, CloseReason, Link, Receive, Tenant, Turn};
+use crate::protocol::hub::{Frame, HandshakeError, HandshakeRequest, Protocol, ReceivedCount, next_message};
 use crate::transport::Transport;
 use std::sync::Arc;
 use tracing::debug;
@@ -11,7 +12,7 @@ use tracing::debug;
 pub(super) struct Session<T: Tenant> {
     tenant: Arc<T>,
     pub(super) receiver: Option<T::Receive>,
-    machine: Machine,
+    machine: Machine<T::Receive>,
     /// Bytes that could not be used yet: part of a message, or messages that came while reading paused.
     kept: Vec<u8>,
     /// Counts what has come, if the connection can be resumed.
@@ -23,9 +24,9 @@ impl<T: Tenant> Session<T> {
         Self { tenant, receiver: None, machine: Machine::default(), kept: Vec::new(), received: None }
     }
 
-    /// The client has shaken hands.
-    pub(super) fn is_open(&self) -> bool {
-        self.machine.is_open()
+    /// The client has shaken hands, and knows it.
+    fn is_open(&self) -> bool {
+        self.machine.is_open() && self.receiver.as_ref().is_none_or(Receive::has_greeted)
     }
 
     /// What came over the transport, in pieces of any size.
@@ -65,61 +66,61 @@ impl<T: Tenant> Session<T> {
     fn steps(&mut self, turn: &mut Turn<'_, '_>, bytes: &[u8]) -> Result<usize, Stop> {
         let mut at = 0;
         while at < bytes.len() && !self.pauses(turn) {
-            let link = turn.link;
-            let text_only = link.facts().transport == Transport::ServerSentEvents;
-            let Some((used, step)) = self.machine.step(&bytes[at..], link.options(), text_only)? else { break };
-            at += used;
+            let Some((used, step)) = self.machine.step(&bytes[at..], turn.link.options())? else { break };
             turn.left -= 1;
             match step {
-                Step::Accepted { protocol, resumes } => self.open(turn, protocol, resumes)?,
+                Step::Handshake(request) => self.open(turn, &request, &bytes[at..at + used])?,
                 Step::Message(message) => self.message(turn, message)?,
             }
+            at += used;
         }
         Ok(at)
     }
 
-    fn open(&mut self, turn: &mut Turn<'_, '_>, protocol: Protocol, resumes: bool) -> Result<(), Stop> {
+    fn open(&mut self, turn: &mut Turn<'_, '_>, request: &HandshakeRequest, raw: &[u8]) -> Result<(), Stop> {
         let link = turn.link;
+        let text_only = link.facts().transport == Transport::ServerSentEvents;
+        let protocol = self.tenant.accept(link, request, text_only).map_err(Stop::Refused)?;
+        self.machine.open(protocol);
         link.choose(protocol);
         link.deadlines.opened(link.shared.sweep.now(), link.options(), link.id().spread());
-        // a frame of its own: three client libraries lose what stands in one frame behind the response
-        link.control(Frame::handshake_response(protocol, None));
-        if resumes && link.resumption.is_some() {
+        if request.version >= RESUMING_VERSION && link.resumption.is_some() {
             link.arm();
             self.received = Some(Box::default());
         }
-        let receiver = self.receiver.insert(self.tenant.open(link));
+        let receiver = self.receiver.insert(self.tenant.open(link, raw));
         receiver.opened(turn)?;
         Ok(())
     }
 
-    fn message(&mut self, turn: &mut Turn<'_, '_>, message: Message<'_>) -> Result<(), Stop> {
+    fn message(&mut self, turn: &mut Turn<'_, '_>, message: <T::Receive as Receive>::Message<'_>) -> Result<(), Stop> {
         let link = turn.link;
         link.deadlines.seen(link.shared.sweep.now());
-        match message {
-            Message::Ping => link.deadlines.client_pinged(),
-            Message::Close { error, .. } => return Err(CloseReason::ClientClosed(error.map(Into::into)).into()),
+        let receiver = self.receiver.as_mut().expect("a message comes after the handshake");
+        match message.sort() {
+            Sorted::Ping => link.deadlines.client_pinged(),
+            Sorted::Close(error) => return Err(CloseReason::ClientClosed(error.map(Into::into)).into()),
             // the reference stops reading for ever here
-            Message::Unknown => link.shared.metrics.unknown_messages.add(1),
-            Message::Ack { sequence_id } => link.acknowledge(sequence_id),
-            Message::Sequence { sequence_id } => {
+            Sorted::Unknown => link.shared.metrics.unknown_messages.add(1),
+            Sorted::Ack(number) => link.acknowledge(number),
+            Sorted::Sequence(number) => {
                 if let Some(received) = &mut self.received
-                    && !received.resume_at(sequence_id)
+                    && !received.resume_at(number)
                 {
                     let text = "Sequence ID greater than amount of messages we've received.";
                     return Err(CloseReason::MisplacedMessage(text.into()).into());
                 }
             }
-            other => {
+            Sorted::Numbered => {
                 if let Some(received) = &mut self.received {
                     if !received.receive() {
                         return Ok(());
                     }
                     link.deadlines.owe_acknowledgement();
                 }
-                let receiver = self.receiver.as_mut().expect("a message comes after the handshake");
-                receiver.receive(turn, other)?;
+                receiver.receive(turn, message)?;
             }
+            Sorted::Other => receiver.receive(turn, message)?,
         }
         Ok(())
     }
@@ -171,12 +172,12 @@ impl<T: Tenant> Session<T> {
         let reason = match stop {
             Stop::Reason(reason) => reason.clone(),
             Stop::CloseFrame => CloseReason::ClientClosed(None),
-            Stop::Refused(HandshakeError::Canceled) if !self.is_open() => CloseReason::HandshakeTimeout,
+            Stop::Refused(HandshakeError::Canceled) if !self.machine.is_open() => CloseReason::HandshakeTimeout,
             Stop::Refused(e) => CloseReason::HandshakeRefused(e.to_string().into()),
         };
         link.close(reason.clone());
         let fetches = link.facts().transport == Transport::LongPolling && reason != CloseReason::Shutdown;
-        let patience = if fetches { link.options().disconnect_timeout } else { link.options().close_timeout };
+        let patience = if fetches { link.disconnect_timeout() } else { link.options().close_timeout };
         link.deadlines.closing(link.shared.sweep.now(), patience);
         let keep_queued = match stop {
             Stop::Refused(_) => true,
@@ -186,13 +187,23 @@ impl<T: Tenant> Session<T> {
             ) => false,
             Stop::Reason(_) => true,
         };
-        link.finish(keep_queued);
-        let detailed = link.options().detailed_errors;
+        let is_open = self.is_open();
+        link.finish(keep_queued && (is_open || !self.machine.is_open()));
+        let detailed = link.has_detailed_errors();
         match stop {
             Stop::Refused(e) => link.control(Frame::handshake_response(Protocol::Json, Some(&e.text(detailed)))),
-            Stop::Reason(reason) if reason.says_goodbye() && self.is_open() => {
+            Stop::Reason(reason) if reason.says_goodbye() && is_open => {
                 let error = reason.error(detailed);
-                link.control(Frame::close(link.protocol(), error.as_deref(), reason.allows_reconnect()));
+                let may_reconnect = reason.allows_reconnect() && !link.is_final();
+                link.control(Frame::close(link.protocol(), error.as_deref(), may_reconnect));
+            }
+            // it waits for an answer to its handshake
+            Stop::Reason(CloseReason::HandshakeRefused(text)) if !is_open => {
+                link.control(Frame::handshake_response(link.protocol(), Some(text)));
+            }
+            Stop::Reason(reason) if reason.says_goodbye() && self.machine.is_open() => {
+                let error = reason.error(detailed).unwrap_or_else(|| CLOSED.to_owned());
+                link.control(Frame::handshake_response(link.protocol(), Some(&error)));
             }
             Stop::Reason(_) | Stop::CloseFrame => {}
         }
@@ -222,7 +233,7 @@ impl<T: Tenant> Session<T> {
             turn.cx.waker().wake_by_ref();
             return true;
         }
-        self.is_held_up(turn.link)
+        self.is_held_up(turn.link) || self.receiver.as_ref().is_some_and(Receive::is_stalled)
     }
 
     /// Messages of the client wait for a call to end.
@@ -244,6 +255,9 @@ impl From<Refusal> for Stop {
         }
     }
 }
+
+/// The first version of the protocols that permits stateful reconnect.
+const RESUMING_VERSION: i32 = 2;
 
 /// Why a connection stops.
 pub(super) enum Stop {

@@ -3,9 +3,12 @@ use super::call::{self, cancelled_before_start};
 use super::connection::ConnectionState;
 use super::kept::{Item, Kept, KeptCall, error_of, is_ordinary};
 use super::shared::Shared;
-use crate::connection::{CloseReason, Link, Receive, Tenant, Turn};
-use crate::protocol::hub::{Completed, Invocation, Message, RawValue};
+use crate::connection::{CloseReason, Link, Receive, Sort, Sorted, Tenant, Turn};
+use crate::protocol::hub::{
+    Completed, DecodeError, HandshakeError, HandshakeRequest, Invocation, Message, Protocol, RawValue,
+};
 use std::future::Future;
+use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,7 +28,12 @@ pub(crate) struct Receiver {
 impl Tenant for Shared {
     type Receive = Receiver;
 
-    fn open(self: &Arc<Self>, link: &Arc<Link>) -> Receiver {
+    fn accept(&self, link: &Link, request: &HandshakeRequest, text_only: bool) -> Result<Protocol, HandshakeError> {
+        request.accept(&link.options().protocols, text_only)
+    }
+
+    fn open(self: &Arc<Self>, link: &Arc<Link>, _: &[u8]) -> Receiver {
+        link.greet();
         // what was renewed before the handshake is what the connection begins with
         link.credential.take_news();
         Receiver { connection: Connection::new(link.clone(), self.clone()), kept: Kept::default(), open: false }
@@ -33,6 +41,12 @@ impl Tenant for Shared {
 }
 
 impl Receive for Receiver {
+    type Message<'a> = Message<'a>;
+
+    fn read<'a>(protocol: Protocol, framed: &'a [u8], body: Range<usize>) -> Result<Message<'a>, DecodeError> {
+        protocol.decode(&framed[body])
+    }
+
     fn opened(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), CloseReason> {
         let state = self.connection.state();
         state.hub.lifetime.add(turn.link);
@@ -95,6 +109,23 @@ impl Receive for Receiver {
         state.calls.end();
         state.disconnect();
         self.kept = Kept::default();
+    }
+}
+
+impl Sort for Message<'_> {
+    #[inline]
+    fn sort(&self) -> Sorted<'_> {
+        match self {
+            Message::Ping => Sorted::Ping,
+            Message::Close { error, .. } => Sorted::Close(error.as_deref()),
+            Message::Unknown => Sorted::Unknown,
+            Message::Ack { sequence_id } => Sorted::Ack(*sequence_id),
+            Message::Sequence { sequence_id } => Sorted::Sequence(*sequence_id),
+            Message::Invocation(_)
+            | Message::StreamItem { .. }
+            | Message::Completion { .. }
+            | Message::CancelInvocation { .. } => Sorted::Numbered,
+        }
     }
 }
 

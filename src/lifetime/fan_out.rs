@@ -12,15 +12,15 @@ use tokio::runtime::Handle;
 
 /// A message in the encodings that its receivers use, on its way to them.
 pub(super) struct FanOut {
-    frames: [Option<Frame>; Protocol::ALL.len()],
+    frames: [Option<Frame>; Protocol::KNOWN.len()],
     key: Option<NonZeroU64>,
 }
 
 impl FanOut {
     /// Encodes the message for every protocol that is in use. If one cannot carry it nobody gets it.
     pub(super) fn encode(message: &dyn Encoded, uses: impl Fn(Protocol) -> bool) -> Result<Self, EncodeError> {
-        let mut frames = [const { None }; Protocol::ALL.len()];
-        for protocol in Protocol::ALL {
+        let mut frames = [const { None }; Protocol::KNOWN.len()];
+        for protocol in Protocol::KNOWN {
             if uses(protocol) {
                 frames[protocol as usize] = message.frame(protocol)?;
             }

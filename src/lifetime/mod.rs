@@ -57,7 +57,7 @@ pub(crate) struct Outgoing<'a> {
     arguments: &'a dyn EncodeArguments,
     key: Option<&'a str>,
     id: Option<&'a str>,
-    frames: [OnceCell<Frame>; Protocol::ALL.len()],
+    frames: [OnceCell<Frame>; Protocol::KNOWN.len()],
 }
 
 impl<'a> Outgoing<'a> {
@@ -219,6 +219,12 @@ impl Lifetime {
                 format!("Connection ID '{}' is not valid for invocation ID '{id}'.", link.id()).into(),
             )),
         }
+    }
+
+    /// Somebody on some node waits for a client's answer, perhaps.
+    #[cfg(feature = "service")]
+    pub(crate) fn has_questions(&self) -> bool {
+        !self.questions.is_empty()
     }
 
     /// Ends connections, of any node.

@@ -109,6 +109,11 @@ impl Questions {
         foreign
     }
 
+    #[cfg(feature = "service")]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
         self.0.len()

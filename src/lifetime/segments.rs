@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 pub(super) struct Segments {
     list: RwLock<Vec<Arc<Segment>>>,
     /// How many receivers there are of each protocol.
-    counts: [AtomicUsize; Protocol::ALL.len()],
+    counts: [AtomicUsize; Protocol::KNOWN.len()],
     /// The segment that last lost a receiver, and so has room.
     roomy: Mutex<Option<Arc<Segment>>>,
 }

@@ -1,11 +1,11 @@
 use super::client_results::ClientResults;
 use super::routing::Servers;
-use super::{Credentials, ServerLink};
+use super::{ClientFace, ClientOptions, Credentials, ServerLink};
 use crate::backplane::Bus;
 use crate::lifetime::Lifetime;
 use crate::observe::{HubMetrics, ServerMetrics};
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// One hub of the service: the application servers that have it, and their clients.
 pub(crate) struct ServiceHub {
@@ -15,19 +15,28 @@ pub(crate) struct ServiceHub {
     pub(super) results: Arc<ClientResults>,
     pub(crate) metrics: Arc<HubMetrics>,
     pub(crate) server_metrics: Arc<ServerMetrics>,
-    credentials: OnceLock<Arc<dyn Credentials>>,
+    face: Arc<ClientFace>,
 }
 
 impl ServiceHub {
-    pub(super) fn new(name: &str) -> Arc<Self> {
+    /// `instance` is the name of this process among those of the service.
+    pub(super) fn new(name: &str, instance: &Arc<str>, options: &ClientOptions) -> Arc<Self> {
+        let (lifetime, servers, metrics) = (Lifetime::new(Bus::single()), Arc::default(), Arc::default());
+        let face = ClientFace::new(
+            Arc::clone(&lifetime),
+            Arc::clone(&servers),
+            instance.clone(),
+            Arc::clone(&metrics),
+            options,
+        );
         Arc::new(Self {
             name: name.into(),
-            lifetime: Lifetime::new(Bus::single()),
-            servers: Arc::default(),
+            lifetime,
+            servers,
             results: Arc::default(),
-            metrics: Arc::default(),
+            metrics,
             server_metrics: Arc::default(),
-            credentials: OnceLock::new(),
+            face,
         })
     }
 
@@ -36,18 +45,20 @@ impl ServiceHub {
         &self.name
     }
 
-    /// Who knows the clients by their secret tokens. Set once, by the face towards them.
-    pub(crate) fn set_credentials(&self, credentials: Arc<dyn Credentials>) {
-        let _ = self.credentials.set(credentials);
+    /// What its clients see of it.
+    pub(crate) fn face(&self) -> &Arc<ClientFace> {
+        &self.face
     }
 
-    pub(super) fn credentials(&self) -> Option<&Arc<dyn Credentials>> {
-        self.credentials.get()
+    /// Who knows the clients by their secret tokens.
+    pub(super) fn credentials(&self) -> &dyn Credentials {
+        &*self.face
     }
 
     /// A server connection has shaken hands: it may carry clients from now on.
     pub(super) fn server_came(&self, link: &Arc<ServerLink>) {
         self.servers.add(link);
+        self.face.server_came();
     }
 
     /// It has ended: its clients may connect again, and nobody waits for its questions or answers.

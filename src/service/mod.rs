@@ -1,6 +1,7 @@
 //! What takes the place of Azure SignalR Service: application servers connect on one face, their clients on the other.
 
 mod audience;
+mod client;
 mod client_calls;
 mod client_results;
 mod clients;
@@ -17,6 +18,8 @@ mod server_endpoint;
 mod service;
 
 pub(crate) use audience::{Entrance, hub_name, is_hub_name};
+pub use client::ClientOptions;
+pub(crate) use client::{ClientFace, client_routes};
 pub(crate) use client_results::ClientResults;
 pub(crate) use clients::{Client, Credentials, Refreshed};
 pub(crate) use hub::ServiceHub;

@@ -302,9 +302,8 @@ impl Operations {
     }
 
     fn refresh(&self, token: &str, claims: &[(&str, &str)], expires: Timestamp, ack_id: i32) {
-        let refreshed = self.hub.credentials().map(|credentials| credentials.refresh(token, claims, expires));
-        match refreshed {
-            Some(Refreshed::Done { claims, tell }) => {
+        match self.hub.credentials().refresh(token, claims, expires) {
+            Refreshed::Done { claims, tell } => {
                 self.ack_with_claims(ack_id, &claims);
                 if let Some((server, connection)) = tell {
                     server.send(&Message::UpdateConnectionClaims {
@@ -314,13 +313,13 @@ impl Operations {
                     });
                 }
             }
-            Some(Refreshed::Forbidden) => self.ack_with(ack_id, status::FORBIDDEN, AckPayload::Nil),
-            Some(Refreshed::NotFound) | None => self.ack_with(ack_id, status::NOT_FOUND, AckPayload::Nil),
+            Refreshed::Forbidden => self.ack_with(ack_id, status::FORBIDDEN, AckPayload::Nil),
+            Refreshed::NotFound => self.ack_with(ack_id, status::NOT_FOUND, AckPayload::Nil),
         }
     }
 
     fn tell_claims(&self, token: &str, ack_id: i32) {
-        match self.hub.credentials().and_then(|credentials| credentials.claims(token)) {
+        match self.hub.credentials().claims(token) {
             Some(claims) => self.ack_with_claims(ack_id, &claims),
             None => self.ack_with(ack_id, status::NOT_FOUND, AckPayload::Nil),
         }

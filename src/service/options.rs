@@ -1,3 +1,4 @@
+use super::ClientOptions;
 use std::time::Duration;
 
 /// Limits and times of the service. The defaults are those of the libraries where they have one.
@@ -36,6 +37,8 @@ pub struct ServiceOptions {
     pub max_client_results: usize,
     /// How long such a question waits. Default 10 minutes.
     pub client_result_timeout: Duration,
+    /// Of the face towards clients.
+    pub clients: ClientOptions,
 }
 
 impl Default for ServiceOptions {
@@ -54,6 +57,7 @@ impl Default for ServiceOptions {
             close_timeout: Duration::from_secs(5),
             max_client_results: 65_536,
             client_result_timeout: Duration::from_secs(600),
+            clients: ClientOptions::default(),
         }
     }
 }

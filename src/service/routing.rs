@@ -100,11 +100,12 @@ impl Servers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::{ServerFacts, ServerKind, ServiceHub};
+    use crate::service::{ClientOptions, ServerFacts, ServerKind, ServiceHub};
 
     fn link(servers: &Servers, server: &str, kind: ServerKind) -> Arc<ServerLink> {
         let facts = ServerFacts { kind, ..ServerFacts::default() };
-        let link = ServerLink::new("", server.into(), &ServiceHub::new("hub"), 1024);
+        let link =
+            ServerLink::new("", server.into(), &ServiceHub::new("hub", &"".into(), &ClientOptions::default()), 1024);
         link.shake_hands(facts);
         servers.add(&link);
         link

@@ -1,7 +1,8 @@
 use super::pings::{Totals, ping};
-use super::{ServerGone, ServiceHub, ServiceOptions, server_endpoint};
+use super::{ServerGone, ServiceHub, ServiceOptions, client_routes, server_endpoint};
 use crate::auth::AccessKeys;
 use axum::Router;
+use futures_util::future::join_all;
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::fmt;
@@ -49,7 +50,7 @@ impl Service {
 
     /// Makes the routes of both faces.
     pub fn routes<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
-        server_endpoint::routes(self.clone())
+        server_endpoint::routes(self.clone()).merge(client_routes(self.clone()))
     }
 
     /// A hub that somebody had a valid token for, by its name in lower case.
@@ -69,7 +70,7 @@ impl Service {
         if hubs.len() >= self.0.options.max_hubs {
             return Err(TooManyHubs);
         }
-        let hub = ServiceHub::new(name);
+        let hub = ServiceHub::new(name, &self.0.instance, &self.0.options.clients);
         hubs.insert(hub.name().clone(), hub.clone());
         Ok(hub)
     }
@@ -114,16 +115,21 @@ impl Service {
         self.0.closed.load(Ordering::Relaxed)
     }
 
-    /// Lets nobody in any more, ends what is there, and says whether all of it had ended `within` that time.
+    /// Lets nobody in any more, closes the clients in paced batches, with permission to connect again elsewhere, then the server
+    /// connections, and says whether all of it had ended `within` that time.
     ///
     /// Cancel safe: what was closed stays closed.
     pub async fn drain(&self, within: Duration) -> bool {
+        let end = tokio::time::Instant::now() + within;
         self.close();
         self.0.tasks.close();
+        let hubs = self.hubs();
+        let clients_left = join_all(hubs.iter().map(|hub| hub.face().drain(within.mul_f64(CLIENTS_SHARE)))).await;
         for link in self.hubs().iter().flat_map(|hub| hub.servers.links()) {
             link.close(ServerGone::Shutdown);
         }
-        tokio::time::timeout(within, self.0.tasks.wait()).await.is_ok()
+        let servers_left = tokio::time::timeout_at(end, self.0.tasks.wait()).await.is_ok();
+        servers_left && clients_left.into_iter().all(|left| left)
     }
 }
 
@@ -142,3 +148,6 @@ pub(super) fn random_name() -> String {
     getrandom::fill(&mut random).expect("the system has a source of randomness");
     random.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+/// The part of a drain's time that clients have, whose goodbyes pass through the server connections.
+const CLIENTS_SHARE: f64 = 0.8;

@@ -36,6 +36,12 @@ impl Cors {
         Self(Origins::Any)
     }
 
+    /// Lets pages of these origins, given as they are.
+    #[cfg(feature = "service")]
+    pub(crate) fn of(origins: Origins) -> Self {
+        Self(origins)
+    }
+
     /// The headers that an answer to this request carries.
     fn headers<B>(&self, request: &Request<B>) -> Option<HeaderMap> {
         let origin = request.headers().get(header::ORIGIN)?;

@@ -23,7 +23,7 @@ mod websocket;
 pub(crate) use channel::{HttpChannel, Presence, Source};
 pub use cors::{Cors, CorsFuture, CorsService};
 pub(crate) use duplex::{Duplex, Stream};
-pub(crate) use facts::Facts;
+pub(crate) use facts::{Facts, Terms};
 #[cfg(feature = "auth")]
 pub(crate) use guard::unauthorized;
 pub(crate) use id::{ConnectionId, ConnectionToken};
@@ -36,8 +36,12 @@ pub use origins::Origins;
 pub use policy::Policy;
 pub(crate) use query::Query;
 pub use refresh::{AuthenticationRefresh, RefreshRequest};
+#[cfg(feature = "service")]
+pub(crate) use registry::Renewal;
 pub(crate) use registry::{Registration, Registry};
 pub(crate) use routes::{Endpoints, routes};
+#[cfg(feature = "service")]
+pub(crate) use routes::{address, wanted_transport};
 pub(crate) use serve::Seat;
 pub use serve::{Serve, ServeOptions, serve};
 #[cfg(any(feature = "service", feature = "testing"))]

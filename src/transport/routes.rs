@@ -7,9 +7,9 @@ use super::serve::Line;
 use super::websocket::{self, UpgradeRequest};
 use super::{
     Accept, ConnectionId, ConnectionToken, Duplex, Facts, Identity, Opening, Origins, Policy, Query, Registry,
-    Resumable, Transport, TransportOptions, sse,
+    Resumable, Terms, Transport, TransportOptions, sse,
 };
-use crate::protocol::negotiate::{self, NegotiateRequest, NegotiateResponse, Transports};
+use crate::protocol::negotiate::{self, NegotiateError, NegotiateRequest, NegotiateResponse, Transports};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
@@ -17,7 +17,7 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware;
 use axum::response::Response;
 use axum::routing::any;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -45,7 +45,7 @@ impl Endpoints {
         &self.options
     }
 
-    pub(super) fn registry(&self) -> &Arc<Registry> {
+    pub(crate) fn registry(&self) -> &Arc<Registry> {
         &self.registry
     }
 
@@ -81,63 +81,78 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>(path: &str, endpoints: Ar
 }
 
 async fn negotiate(State(endpoints): State<Arc<Endpoints>>, request: Request) -> Response {
-    if request.method() != Method::POST {
-        return plain(StatusCode::METHOD_NOT_ALLOWED, "");
-    }
-    if endpoints.closed.load(Relaxed) {
-        return plain(StatusCode::SERVICE_UNAVAILABLE, "");
-    }
     let query = request.uri().query().unwrap_or_default();
-    let body = match NegotiateRequest::from_query(query, endpoints.options.minimum_negotiate_version) {
-        Err(e) => negotiate::refusal(&e.to_string()),
-        Ok(asked) => {
-            let id = ConnectionId::random();
-            let token = if asked.version == 0 { ConnectionToken::same_as(id) } else { ConnectionToken::random() };
-            let may_resume = asked.stateful_reconnect && endpoints.options.stateful_reconnect;
-            let identity = identity(&request);
-            let token_lifetime = endpoints.token_lifetime(&identity);
-            if endpoints.registry.negotiate(id, token, identity, may_resume).is_none() {
-                return plain(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "Too many connections have been negotiated and not opened",
-                );
-            }
-            let offers = |transport| endpoints.options.transports.contains(&transport);
-            NegotiateResponse {
-                version: asked.version,
-                stateful_reconnect: may_resume,
-                connection_id: id.as_str(),
-                connection_token: token.reveal(),
-                token_lifetime,
-                transports: Transports {
-                    websockets: offers(Transport::WebSockets),
-                    server_sent_events: offers(Transport::ServerSentEvents),
-                    long_polling: offers(Transport::LongPolling),
-                },
-            }
-            .to_json()
-        }
-    };
-    respond(StatusCode::OK, "application/json", body)
+    endpoints.negotiate(&request, NegotiateRequest::from_query(query, endpoints.options.minimum_negotiate_version))
 }
 
 async fn connect(State(endpoints): State<Arc<Endpoints>>, request: Request) -> Response {
-    match *request.method() {
-        Method::GET => {
-            let wants = wanted_transport(&request);
-            let mut response = endpoints.get(wants, request).await.unwrap_or_else(|refusal| refusal.response(wants));
-            if wants == Transport::LongPolling {
-                long_polling::forbid_caching(response.headers_mut());
-            }
-            response
-        }
-        Method::POST => endpoints.post(request).await,
-        Method::DELETE => endpoints.delete(&request),
-        _ => plain(StatusCode::METHOD_NOT_ALLOWED, ""),
-    }
+    endpoints.connect(request).await
 }
 
 impl Endpoints {
+    /// Makes room for a connection that is about to come, and says how it may.
+    pub(crate) fn negotiate(&self, request: &Request, asked: Result<NegotiateRequest, NegotiateError>) -> Response {
+        if request.method() != Method::POST {
+            return plain(StatusCode::METHOD_NOT_ALLOWED, "");
+        }
+        if self.closed.load(Relaxed) {
+            return plain(StatusCode::SERVICE_UNAVAILABLE, "");
+        }
+        let body = match asked {
+            Err(e) => negotiate::refusal(&e.to_string()),
+            Ok(asked) => {
+                let id = ConnectionId::random();
+                let token = if asked.version == 0 { ConnectionToken::same_as(id) } else { ConnectionToken::random() };
+                let resumes = self.options.stateful_reconnect || terms(request).is_some_and(|t| t.stateful_reconnect);
+                let may_resume = asked.stateful_reconnect && resumes;
+                let identity = identity(request);
+                let token_lifetime = self.token_lifetime(&identity);
+                if self.registry.negotiate(id, token, identity, may_resume).is_none() {
+                    return plain(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "Too many connections have been negotiated and not opened",
+                    );
+                }
+                NegotiateResponse {
+                    version: asked.version,
+                    stateful_reconnect: may_resume,
+                    connection_id: id.as_str(),
+                    connection_token: token.reveal(),
+                    token_lifetime,
+                    transports: Transports {
+                        websockets: self.offers(Transport::WebSockets, request),
+                        server_sent_events: self.offers(Transport::ServerSentEvents, request),
+                        long_polling: self.offers(Transport::LongPolling, request),
+                    },
+                }
+                .to_json()
+            }
+        };
+        respond(StatusCode::OK, "application/json", body)
+    }
+
+    /// Serves a connection: its GETs, and what it posts.
+    pub(crate) async fn connect(&self, request: Request) -> Response {
+        match *request.method() {
+            Method::GET => {
+                let wants = wanted_transport(&request);
+                let mut response = self.get(wants, request).await.unwrap_or_else(|refusal| refusal.response(wants));
+                if wants == Transport::LongPolling {
+                    long_polling::forbid_caching(response.headers_mut());
+                }
+                response
+            }
+            Method::POST => self.post(request).await,
+            Method::DELETE => self.delete(&request),
+            _ => plain(StatusCode::METHOD_NOT_ALLOWED, ""),
+        }
+    }
+
+    fn offers(&self, transport: Transport, request: &Request) -> bool {
+        let granted = terms(request).and_then(|terms| terms.transports.as_ref());
+        self.options.transports.contains(&transport) && granted.is_none_or(|granted| granted.contains(&transport))
+    }
+
     /// Opens a WebSocket or an event stream, or polls.
     async fn get(&self, wants: Transport, request: Request) -> Result<Response, Refusal> {
         let identity = identity(&request);
@@ -145,7 +160,7 @@ impl Endpoints {
             return if wants == Transport::WebSockets { self.skip_negotiation(request) } else { Err(Refusal::NoId) };
         };
         let transport = self.registry.transport(token, &identity)?;
-        if !self.options.transports.contains(&wants) {
+        if !self.offers(wants, &request) {
             return Err(Refusal::NotOffered);
         }
         if transport.is_none() && self.closed.load(Relaxed) {
@@ -183,7 +198,7 @@ impl Endpoints {
     /// A WebSocket may come without an id: it is a new connection then.
     fn skip_negotiation(&self, request: Request) -> Result<Response, Refusal> {
         let wants = Transport::WebSockets;
-        if !self.options.transports.contains(&wants) {
+        if !self.offers(wants, &request) {
             return Err(Refusal::NotOffered);
         }
         if self.closed.load(Relaxed) {
@@ -197,9 +212,14 @@ impl Endpoints {
     /// Starts a connection.
     fn start(&self, started: Started, transport: Transport, mut request: Request) -> Result<Response, Refusal> {
         let Started { id, registration, channel } = started;
-        let query = Query::new(request.uri().query()).without_secrets();
-        let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-        let facts = Facts { identity: self.limited(identity(&request)), transport, address, query };
+        let terms = terms(&request).cloned();
+        let query = match terms {
+            // its tenant keeps what it wants of it
+            Some(_) => Box::default(),
+            None => Query::new(request.uri().query()).without_secrets(),
+        };
+        let address = address(&request);
+        let facts = Facts { identity: self.limited(identity(&request)), transport, address, query, terms };
         let Some(channel) = channel else {
             let upgrade = UpgradeRequest::take(&mut request).ok_or(Refusal::NoUpgrade)?;
             let accept = self.accept.clone();
@@ -286,7 +306,7 @@ fn line(request: &Request) -> Option<Line> {
 }
 
 /// As the reference decides: an exact media type first, then an upgrade that is whole, then a poll.
-fn wanted_transport(request: &Request) -> Transport {
+pub(crate) fn wanted_transport(request: &Request) -> Transport {
     let accepts_events = request.headers().get_all(header::ACCEPT).iter().any(|value| {
         let Ok(value) = value.to_str() else { return false };
         value.split(',').any(|media| media.trim().eq_ignore_ascii_case("text/event-stream"))
@@ -351,6 +371,15 @@ impl From<Unusable> for Refusal {
 
 pub(super) fn identity(request: &Request) -> Identity {
     request.extensions().get::<Identity>().cloned().unwrap_or_default()
+}
+
+fn terms(request: &Request) -> Option<&Arc<Terms>> {
+    request.extensions().get::<Arc<Terms>>()
+}
+
+/// Where the TCP connection of a request comes from.
+pub(crate) fn address(request: &Request) -> Option<IpAddr> {
+    request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip())
 }
 
 pub(super) fn plain(status: StatusCode, text: &str) -> Response {

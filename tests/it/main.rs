@@ -9,6 +9,10 @@ mod life_cycle;
 mod peer;
 mod resumption;
 mod serve;
+mod service_client;
 mod streams;
+#[macro_use]
+#[path = "../support/mod.rs"]
+mod support;
 mod transport;
 mod uploads;

@@ -14,7 +14,7 @@ impl RawValue<'_> {
     pub(crate) fn decode<T: DeserializeOwned>(self) -> Result<T, BindError> {
         match self.protocol {
             Protocol::Json => serde_json::from_slice(self.bytes).map_err(|e| BindError(e.to_string().into())),
-            Protocol::MessagePack => messagepack::decode_value(self.bytes),
+            Protocol::MessagePack | Protocol::BlazorPack => messagepack::decode_value(self.bytes),
         }
     }
 }
@@ -37,7 +37,7 @@ impl<'a> Iterator for RawArguments<'a> {
         self.count = self.count.checked_sub(1)?;
         let (bytes, rest) = match self.protocol {
             Protocol::Json => json::split_first(self.bytes, self.count == 0)?,
-            Protocol::MessagePack => messagepack::split_first(self.bytes)?,
+            Protocol::MessagePack | Protocol::BlazorPack => messagepack::split_first(self.bytes)?,
         };
         self.bytes = rest;
         Some(RawValue { protocol: self.protocol, bytes })
@@ -107,7 +107,7 @@ pub(crate) fn encode_value<T: Serialize + ?Sized>(
         Protocol::Json => {
             json::encode_value(out, value).map_err(|source| EncodeError { protocol, source: source.into() })
         }
-        Protocol::MessagePack => messagepack::encode_value(out, value),
+        Protocol::MessagePack | Protocol::BlazorPack => messagepack::encode_value(out, value),
     };
     if written.is_err() {
         out.truncate(start);

@@ -131,7 +131,7 @@ impl Frame {
         let mut start = room;
         match protocol {
             Protocol::Json => out.push(SEPARATOR),
-            Protocol::MessagePack => {
+            Protocol::MessagePack | Protocol::BlazorPack => {
                 let prefix = Short::prefix(out.len() - room);
                 start -= prefix.len();
                 out[start..room].copy_from_slice(&prefix);
@@ -162,7 +162,7 @@ pub(crate) fn append_frame<E>(
     // Most messages are short: room for the shortest header and prefix, and the body moves if they turn out longer.
     let room = match protocol {
         Protocol::Json => 2,
-        Protocol::MessagePack => 3,
+        Protocol::MessagePack | Protocol::BlazorPack => 3,
     };
     out.extend_from_slice(&[0; 3][..room]);
     let body = out.len();
@@ -175,7 +175,7 @@ pub(crate) fn append_frame<E>(
             out.push(SEPARATOR);
             Short::default()
         }
-        Protocol::MessagePack => Short::prefix(out.len() - body),
+        Protocol::MessagePack | Protocol::BlazorPack => Short::prefix(out.len() - body),
     };
     let length = out.len() - body;
     let header = Short::header(protocol, prefix.len() + length);
@@ -205,7 +205,7 @@ pub(crate) fn write_invocation(
             arguments.encode(protocol, out)?;
             out.push(b'}');
         }
-        Protocol::MessagePack => {
+        Protocol::MessagePack | Protocol::BlazorPack => {
             out.extend_from_slice(&[0x96, 1, 0x80]);
             match id {
                 Some(id) => messagepack::write_str(out, id),
@@ -234,7 +234,7 @@ pub(crate) fn write_stream_item<T: Serialize + ?Sized>(
             encode_value(protocol, out, item)?;
             out.push(b'}');
         }
-        Protocol::MessagePack => {
+        Protocol::MessagePack | Protocol::BlazorPack => {
             out.extend_from_slice(&[0x94, 2, 0x80]);
             messagepack::write_str(out, id);
             encode_value(protocol, out, item)?;
@@ -257,7 +257,7 @@ pub(crate) fn write_completion_result<T: Serialize + ?Sized>(
             encode_value(protocol, out, result)?;
             out.push(b'}');
         }
-        Protocol::MessagePack => {
+        Protocol::MessagePack | Protocol::BlazorPack => {
             out.extend_from_slice(&[0x95, 3, 0x80]);
             messagepack::write_str(out, id);
             out.push(3);
@@ -279,7 +279,7 @@ impl Short {
     fn header(protocol: Protocol, payload: usize) -> Self {
         let opcode = match protocol {
             Protocol::Json => 0x81,
-            Protocol::MessagePack => 0x82,
+            Protocol::MessagePack | Protocol::BlazorPack => 0x82,
         };
         let mut bytes = [0; MAX_HEADER];
         bytes[0] = opcode;
@@ -328,7 +328,7 @@ impl std::ops::Deref for Short {
 fn ping_bytes(protocol: Protocol) -> &'static [u8] {
     match protocol {
         Protocol::Json => b"\x81\x0b{\"type\":6}\x1e",
-        Protocol::MessagePack => b"\x82\x03\x02\x91\x06",
+        Protocol::MessagePack | Protocol::BlazorPack => b"\x82\x03\x02\x91\x06",
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn next_message_from(
     let limit = limit.unwrap_or(usize::MAX);
     match protocol {
         Protocol::Json => next_record(buffer, limit, scanned),
-        Protocol::MessagePack => next_prefixed(buffer, limit),
+        Protocol::MessagePack | Protocol::BlazorPack => next_prefixed(buffer, limit),
     }
 }
 

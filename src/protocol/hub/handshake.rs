@@ -28,12 +28,26 @@ impl HandshakeRequest {
     /// The protocol asked for, if it is among those offered and the version and transport allow it (checked in that
     /// order).
     pub(crate) fn accept(&self, offered: &[Protocol], text_only: bool) -> Result<Protocol, HandshakeError> {
-        let protocol = Protocol::by_name(&self.protocol)
-            .filter(|protocol| offered.contains(protocol))
-            .ok_or_else(|| HandshakeError::UnknownProtocol(self.protocol.clone()))?;
+        let protocol = self.known(offered)?;
         if self.version > LATEST_VERSION {
             return Err(HandshakeError::Version { protocol: self.protocol.clone(), version: self.version });
         }
+        self.carried(protocol, text_only)
+    }
+
+    /// The protocol asked for, as somebody sees it who only cuts its messages apart: which versions there are, and which protocols a hub
+    /// has, is for another to say.
+    #[cfg(feature = "service")]
+    pub(crate) fn pass_on(&self, text_only: bool) -> Result<Protocol, HandshakeError> {
+        self.carried(self.known(&Protocol::KNOWN)?, text_only)
+    }
+
+    fn known(&self, offered: &[Protocol]) -> Result<Protocol, HandshakeError> {
+        let protocol = Protocol::by_name(&self.protocol).filter(|protocol| offered.contains(protocol));
+        protocol.ok_or_else(|| HandshakeError::UnknownProtocol(self.protocol.clone()))
+    }
+
+    fn carried(&self, protocol: Protocol, text_only: bool) -> Result<Protocol, HandshakeError> {
         if text_only && protocol != Protocol::Json {
             return Err(HandshakeError::TransferFormat(protocol.name()));
         }
@@ -50,8 +64,8 @@ impl HandshakeRequest {
     }
 }
 
-/// Decodes the answer to a handshake, without its separator (for clients and tests): the error that it carries, if any.
-#[cfg(test)]
+/// Decodes the answer to a handshake, without its separator: the error that it carries, if any.
+#[cfg(any(test, feature = "service"))]
 pub(crate) fn decode_handshake_response(text: &[u8]) -> Result<Option<String>, HandshakeError> {
     let mut error = None;
     read_object(text, |name, scanner, source| {

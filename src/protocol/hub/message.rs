@@ -8,30 +8,36 @@ pub enum Protocol {
     Json,
     /// Binary, one MessagePack array a message.
     MessagePack,
+    /// What Blazor Server speaks: the frames and messages of MessagePack, under a name of its own. No hub of this crate offers it; the
+    /// service passes it on to application servers.
+    BlazorPack,
 }
 
 impl Protocol {
-    /// Every protocol, in the order in which arrays are indexed by it.
+    /// The protocols that hubs speak.
     pub(crate) const ALL: [Self; 2] = [Self::Json, Self::MessagePack];
+    /// Every protocol that is known, in the order in which arrays are indexed by it.
+    pub(crate) const KNOWN: [Self; 3] = [Self::Json, Self::MessagePack, Self::BlazorPack];
 
     /// Returns the name on the wire.
     pub fn name(self) -> &'static str {
         match self {
             Self::Json => "json",
             Self::MessagePack => "messagepack",
+            Self::BlazorPack => "blazorpack",
         }
     }
 
     /// Looks a name up, without regard to case.
     pub(crate) fn by_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|p| p.name().eq_ignore_ascii_case(name))
+        Self::KNOWN.into_iter().find(|p| p.name().eq_ignore_ascii_case(name))
     }
 
     /// Decodes one message: what [`next_message`](super::next_message) cut out, without its separator or length prefix.
     pub(crate) fn decode(self, message: &[u8]) -> Result<Message<'_>, DecodeError> {
         match self {
             Self::Json => json::decode(message),
-            Self::MessagePack => messagepack::decode(message),
+            Self::MessagePack | Self::BlazorPack => messagepack::decode(message),
         }
     }
 
@@ -39,7 +45,7 @@ impl Protocol {
     pub(crate) fn encode(self, out: &mut Vec<u8>, message: &Message<'_>) {
         match self {
             Self::Json => json::encode(out, message),
-            Self::MessagePack => messagepack::encode(out, message),
+            Self::MessagePack | Self::BlazorPack => messagepack::encode(out, message),
         }
     }
 }

@@ -5,6 +5,8 @@ mod encoded;
 mod framing;
 mod handshake;
 mod json;
+#[cfg(feature = "service")]
+mod kind;
 mod message;
 mod messagepack;
 mod replay;
@@ -15,10 +17,14 @@ pub(crate) use encoded::{Frame, append_frame, write_completion_result, write_str
 #[cfg(feature = "service")]
 pub(in crate::protocol) use framing::read_prefix;
 pub(crate) use framing::{next_message, next_message_from};
-#[cfg(test)]
+#[cfg(all(test, not(feature = "service")))]
 use handshake::decode_handshake_response;
+#[cfg(feature = "service")]
+pub(crate) use handshake::decode_handshake_response;
 pub(crate) use handshake::{HandshakeError, HandshakeRequest};
 pub(crate) use json::write_text as write_json_text;
+#[cfg(feature = "service")]
+pub(crate) use kind::Kind;
 pub use message::Protocol;
 pub(crate) use message::{Completed, DecodeError, Invocation, Message};
 #[cfg(feature = "service")]

@@ -34,6 +34,15 @@ pub(super) fn decode(message: &[u8]) -> Result<Message<'_>, DecodeError> {
     envelope.into_message()
 }
 
+/// The type of a message that begins with it, as nearly all do, if it is one digit.
+#[cfg(feature = "service")]
+pub(super) fn usual_kind(message: &[u8]) -> Option<i32> {
+    match message.strip_prefix(b"{\"type\":")? {
+        [digit @ b'0'..=b'9', b',' | b'}', ..] => Some(i32::from(digit - b'0')),
+        _ => None,
+    }
+}
+
 /// The text up to the first byte that is not UTF-8. An error behind the object is nobody's concern; one inside it
 /// becomes a text that ends too early.
 pub(super) fn valid_text(bytes: &[u8]) -> &str {

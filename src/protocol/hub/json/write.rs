@@ -61,7 +61,7 @@ fn encode_invocation(out: &mut Vec<u8>, invocation: &Invocation<'_>) {
 fn append_value(out: &mut Vec<u8>, raw: &RawValue<'_>) {
     let rewritten = match raw.protocol {
         Protocol::Json => return out.extend_from_slice(raw.bytes),
-        Protocol::MessagePack => raw.decode::<Value>(),
+        Protocol::MessagePack | Protocol::BlazorPack => raw.decode::<Value>(),
     };
     let start = out.len();
     if !rewritten.is_ok_and(|value| encode_value(out, &value).is_ok()) {

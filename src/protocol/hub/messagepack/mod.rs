@@ -38,6 +38,14 @@ pub(super) fn decode(message: &[u8]) -> Result<Message<'_>, DecodeError> {
     }
 }
 
+/// The type of a message.
+#[cfg(feature = "service")]
+pub(super) fn usual_kind(message: &[u8]) -> Option<i32> {
+    let mut cursor = Cursor::new(message);
+    cursor.array_len()?;
+    cursor.int()
+}
+
 /// Decodes one value; no bytes at all stand for a value that was missing or malformed.
 pub(super) fn decode_value<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BindError> {
     rmp_serde::from_slice(bytes).map_err(|error| BindError(error.to_string().into()))

@@ -97,7 +97,7 @@ fn begin_with_id(out: &mut Vec<u8>, items: usize, kind: i32, id: &str) {
 /// Splices a value in; one that came in JSON is rewritten. What has no form here, and a value that was missing, becomes nil.
 fn append_value(out: &mut Vec<u8>, value: &RawValue<'_>) {
     match value.protocol {
-        Protocol::MessagePack if !value.bytes.is_empty() => out.extend_from_slice(value.bytes),
+        Protocol::MessagePack | Protocol::BlazorPack if !value.bytes.is_empty() => out.extend_from_slice(value.bytes),
         Protocol::Json if value::json_to_messagepack(out, value.bytes).is_ok() => {}
         _ => out.push(NIL),
     }
@@ -105,7 +105,7 @@ fn append_value(out: &mut Vec<u8>, value: &RawValue<'_>) {
 
 fn append_arguments(out: &mut Vec<u8>, arguments: &RawArguments<'_>) {
     match arguments.protocol {
-        Protocol::MessagePack => {
+        Protocol::MessagePack | Protocol::BlazorPack => {
             write_array_len(out, arguments.count);
             out.extend_from_slice(arguments.bytes);
         }

@@ -10,7 +10,7 @@ fn pass(from: Protocol, bytes: &[u8], to: Protocol) -> Result<Vec<u8>, String> {
     // Without the array around it.
     Ok(match to {
         Protocol::Json => out[1..out.len() - 1].to_vec(),
-        Protocol::MessagePack => out[1..].to_vec(),
+        Protocol::MessagePack | Protocol::BlazorPack => out[1..].to_vec(),
     })
 }
 

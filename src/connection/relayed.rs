@@ -1,0 +1,55 @@
+use super::{CloseReason, Link};
+use crate::protocol::hub::Frame;
+
+/// What only a connection needs whose hub is somewhere else: what is sent to it comes from there, ready made.
+impl Link {
+    /// Keeps back whatever is sent to the client until its handshake is [answered](Self::answer): a message in front of the answer would
+    /// end the client.
+    pub(crate) fn hold(&self) {
+        self.outbound().hold();
+    }
+
+    /// Sends the hub's answer to the handshake, and then what was kept back. `refuses`: the answer carries an error, and nothing follows.
+    pub(crate) fn answer(&self, answer: Frame, refuses: bool) {
+        let mut outbound = self.outbound();
+        if outbound.finished {
+            return;
+        }
+        outbound.release(answer, !refuses);
+        drop(outbound);
+        self.flush();
+    }
+
+    /// Queues what the hub has written to this very connection, which is never dropped. A client that does not take it ends: whoever
+    /// sent it has others to serve, and does not wait.
+    pub(crate) fn relay(&self, frame: Frame) {
+        let limit = self.options().outbound_limit;
+        let mut outbound = self.outbound();
+        if outbound.finished {
+            return;
+        }
+        if outbound.reply_bytes() > 0 && outbound.reply_bytes() + frame.websocket().len() > limit {
+            drop(outbound);
+            self.close(CloseReason::SlowReceiver);
+            return;
+        }
+        outbound.reply(frame);
+        drop(outbound);
+        self.flush();
+    }
+
+    /// Queues what the hub has to say about the connection itself, which no client acknowledges.
+    pub(crate) fn relay_control(&self, frame: Frame) {
+        let mut outbound = self.outbound();
+        if !outbound.finished {
+            outbound.control(frame);
+            drop(outbound);
+            self.flush();
+        }
+    }
+
+    /// Tells whether the connection counts its messages, each in a frame of its own.
+    pub(crate) fn counts_messages(&self) -> bool {
+        self.is_armed()
+    }
+}

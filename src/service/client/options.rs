@@ -1,0 +1,43 @@
+use crate::ConnectionOptions;
+use crate::transport::{Origins, TransportOptions};
+use std::time::Duration;
+
+/// Limits and times of the service's face towards clients.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ClientOptions {
+    /// Of each connection. Pings, and how long a client may be silent, are the application server's: their times count for nothing here.
+    pub connection: ConnectionOptions,
+    /// Of the HTTP side. Stateful reconnect is offered where the application server allows it, whatever it says there.
+    pub transport: TransportOptions,
+    /// How long a client waits for an application server to connect, while there is none. Default none: it is told at once.
+    pub server_grace: Duration,
+    /// How long a client over long polling may have no poll here, where its token does not say it. Default 5 s.
+    pub poll_interval: Duration,
+    /// Takes a request's `X-Forwarded-For` at its word. Default off: for a service behind a proxy that sets it.
+    pub trusts_forwarded: bool,
+    /// How many clients may be connected to one hub; more are answered 429. Default no limit.
+    pub max_connections: Option<usize>,
+    /// The pages that may use it. Default all of them, as a token is needed anyway.
+    pub origins: Origins,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        let never = Duration::MAX;
+        let mut connection = ConnectionOptions::default();
+        connection.maximum_receive_message_size = Some(1024 * 1024);
+        connection.keep_alive_interval = never;
+        connection.client_timeout = never;
+        connection.close_on_authentication_expiration = true;
+        Self {
+            connection,
+            transport: TransportOptions::default(),
+            server_grace: Duration::ZERO,
+            poll_interval: Duration::from_secs(5),
+            trusts_forwarded: false,
+            max_connections: None,
+            origins: Origins::Any,
+        }
+    }
+}

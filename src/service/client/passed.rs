@@ -1,0 +1,235 @@
+use super::bound::Shared;
+use super::{Clients, claims, kept};
+use crate::connection::{CloseReason, Link, Receive, Sort, Sorted, Turn};
+use crate::protocol::hub::{DecodeError, Kind, Message as HubMessage, Protocol};
+use crate::protocol::service::message::{DATA_CLOSE, DATA_HANDSHAKE, OpenConnection};
+use crate::protocol::service::{Ext, Message};
+use crate::service::{SendRefused, ServerLink, Sticky};
+use crate::transport::Identity;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// One client's side of the service: passes on what it says, whole message by whole message, to the server connection that carries it.
+///
+/// ```text
+///   Waiting (no server is there) --> Asked (its handshake was passed on) --> Greeted <--> moved to another server
+/// ```
+///
+/// Only the client's own task binds it to a server connection, between two messages: so no message is ever cut in two by a move.
+pub(crate) struct Passing {
+    hub: Arc<Clients>,
+    shared: Arc<Shared>,
+    /// The server connection that carries it.
+    server: Option<Arc<ServerLink>>,
+    /// A message that its server connection had no room for.
+    refused: Option<Box<[u8]>>,
+}
+
+/// A message of a client, on its way.
+pub(crate) struct Passed<'a> {
+    framed: &'a [u8],
+    body: &'a [u8],
+    kind: Kind,
+}
+
+impl Sort for Passed<'_> {
+    fn sort(&self) -> Sorted<'_> {
+        match self.kind {
+            Kind::Ack(number) => Sorted::Ack(number),
+            Kind::Sequence(number) => Sorted::Sequence(number),
+            kind if kind.is_numbered() => Sorted::Numbered,
+            // who answers for the hub has to see these
+            _ => Sorted::Other,
+        }
+    }
+}
+
+impl Passing {
+    pub(super) fn new(hub: Arc<Clients>, shared: Arc<Shared>) -> Self {
+        Self { hub, shared, server: None, refused: None }
+    }
+
+    /// Has a server connection carry the client. `false`: there is none.
+    fn connect(&mut self, from: Option<&ServerLink>) -> bool {
+        let identity = identity(&self.shared.link);
+        loop {
+            let Some(server) = self.hub.servers.choose(sticky(&identity)) else { return false };
+            // otherwise it has ended since it was chosen
+            if server.bind(Arc::new(self.shared.next())) {
+                self.shared.is_bound(&server);
+                if let Some(from) = from {
+                    from.unbind(self.shared.link.id());
+                    self.say_goodbye(from, Some(&server));
+                }
+                self.introduce(&server, &identity, from);
+                self.server = Some(server);
+                return true;
+            }
+        }
+    }
+
+    /// Tells a server of the client, and passes on how it has asked for the hub.
+    fn introduce(&self, server: &ServerLink, identity: &Identity, from: Option<&ServerLink>) {
+        let link = &self.shared.link;
+        let kept = link.facts().terms.as_ref().map_or("", |terms| &terms.kept);
+        let mut headers = kept::headers(kept);
+        headers.extend(kept::own_headers(identity, &self.hub.instance));
+        if let Some(from) = from {
+            headers.push((kept::MIGRATE_FROM, vec![&**from.server_id()]));
+        }
+        server.send(&Message::OpenConnection(OpenConnection {
+            connection_id: link.id().as_str(),
+            claims: claims::for_server(identity),
+            headers,
+            query: kept::query(kept),
+            ext: Ext::of_protocol(link.protocol().name()),
+        }));
+        server.send(&Message::ConnectionData {
+            connection_id: link.id().as_str(),
+            payload: &self.shared.handshake,
+            ext: Ext::of_data(DATA_HANDSHAKE),
+        });
+    }
+
+    /// Tells a server that the client has left it, for another one if there is one.
+    fn say_goodbye(&self, server: &ServerLink, to: Option<&ServerLink>) {
+        let headers = to.map(|to| (kept::MIGRATE_TO, vec![&**to.server_id()]));
+        server.send(&Message::CloseConnection {
+            connection_id: self.shared.link.id().as_str(),
+            error: "",
+            headers: headers.into_iter().collect(),
+            ext: Ext::default(),
+        });
+    }
+
+    /// Moves to another server, if its own is about to stop and there is one. Without one it stays, and is looked at again when one comes.
+    fn migrate(&mut self) {
+        let Some(from) = self.server.clone().filter(|_| self.shared.is_to_migrate()) else { return };
+        if !self.connect(Some(&from)) {
+            self.hub.wait_for_server(&self.shared.link);
+        }
+    }
+
+    fn pass(&mut self, framed: &[u8], kind: Kind) -> Result<(), CloseReason> {
+        let Some(server) = &self.server else { return Ok(()) };
+        let link = &self.shared.link;
+        let ext = if kind == Kind::Close { Ext::of_data(DATA_CLOSE) } else { Ext::default() };
+        let data = Message::ConnectionData { connection_id: link.id().as_str(), payload: framed, ext };
+        match server.try_send(&data, link) {
+            Ok(()) => Ok(()),
+            Err(SendRefused::Full) => {
+                self.refused = Some(framed.into());
+                Ok(())
+            }
+            Err(SendRefused::Gone) => Err(CloseReason::ServerLost),
+        }
+    }
+
+    /// The answer to a question of ours, and not of a server's, goes no further.
+    fn is_answer(&self, link: &Link, message: &Passed<'_>) -> Result<bool, CloseReason> {
+        if message.kind != Kind::Completion || !self.hub.lifetime.has_questions() {
+            return Ok(false);
+        }
+        match link.protocol().decode(message.body) {
+            Ok(HubMessage::Completion { id, outcome }) => self.hub.lifetime.complete(link, &id, &outcome),
+            _ => Ok(false),
+        }
+    }
+}
+
+impl Receive for Passing {
+    type Message<'a> = Passed<'a>;
+
+    fn read<'a>(protocol: Protocol, framed: &'a [u8], body: Range<usize>) -> Result<Passed<'a>, DecodeError> {
+        let body = &framed[body];
+        Ok(Passed { framed, body, kind: Kind::of(protocol, body) })
+    }
+
+    fn opened(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), CloseReason> {
+        self.hub.lifetime.add(turn.link);
+        if self.connect(None) {
+            return Ok(());
+        }
+        if self.hub.grace.is_zero() {
+            return Err(no_server());
+        }
+        self.hub.wait_for_server(turn.link);
+        let (link, shared, grace) = (turn.link.clone(), self.shared.clone(), self.hub.grace);
+        self.hub.tasks.spawn(async move {
+            let ended = link.ended();
+            if tokio::time::timeout(grace, ended.cancelled()).await.is_err() && shared.is_waiting() {
+                link.close(no_server());
+            }
+        });
+        Ok(())
+    }
+
+    fn receive(&mut self, turn: &mut Turn<'_, '_>, message: Passed<'_>) -> Result<(), CloseReason> {
+        if self.is_answer(turn.link, &message)? {
+            return Ok(());
+        }
+        self.pass(message.framed, message.kind)
+    }
+
+    fn resume(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), CloseReason> {
+        // whoever renewed it tells the server
+        turn.link.credential.take_news();
+        if self.server.is_none() && !self.connect(None) {
+            self.hub.wait_for_server(turn.link);
+        }
+        self.migrate();
+        if let Some(refused) = self.refused.take() {
+            let protocol = turn.link.protocol();
+            let kind = next_body(protocol, &refused).map_or(Kind::Unknown, |body| Kind::of(protocol, body));
+            self.pass(&refused, kind)?;
+        }
+        Ok(())
+    }
+
+    fn held(&self) -> usize {
+        0
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.refused.is_some() || self.server.is_none()
+    }
+
+    fn has_greeted(&self) -> bool {
+        self.shared.has_greeted()
+    }
+
+    fn closed(&mut self, link: &Arc<Link>, _: &CloseReason) {
+        self.hub.lifetime.remove(link);
+        self.shared.leave();
+        if let Some(server) = self.server.take()
+            && server.unbind(link.id())
+        {
+            self.say_goodbye(&server, None);
+        }
+    }
+}
+
+fn next_body(protocol: Protocol, framed: &[u8]) -> Option<&[u8]> {
+    let piece = crate::protocol::hub::next_message(protocol, framed, None).ok()??;
+    Some(&framed[piece.body])
+}
+
+/// Who the client is by the credential in force.
+pub(super) fn identity(link: &Link) -> Identity {
+    link.credential.renewed().unwrap_or_else(|| link.facts().identity.clone())
+}
+
+fn sticky(identity: &Identity) -> Sticky<'_> {
+    match (identity.claim(claims::SERVER), identity.claim(claims::STICKY)) {
+        (Some(server), Some("Required")) => Sticky::Required(server),
+        (Some(server), Some("Preferred")) => Sticky::Preferred(server),
+        _ => Sticky::No,
+    }
+}
+
+fn no_server() -> CloseReason {
+    CloseReason::HandshakeRefused(NO_SERVER.into())
+}
+
+/// What clients of the real service are told.
+const NO_SERVER: &str = "SignalR Service is now in 'Default' service mode. Current mode works as a proxy that routes client traffic to the connected app servers. However app servers are not connected.";
