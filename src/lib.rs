@@ -100,7 +100,8 @@ mod lifetime;
 mod observe;
 mod protocol;
 #[cfg(feature = "server")]
-mod relay;
+#[doc(hidden)]
+pub mod relay;
 #[cfg(feature = "service")]
 mod rest;
 #[cfg(feature = "service")]
@@ -112,13 +113,15 @@ mod transport;
 
 #[cfg(feature = "auth")]
 pub use auth::{BearerError, BearerService, JwtBearer, JwtBearerBuilder};
+pub use backplane::Member;
 pub use connection::{CloseReason, ConnectionOptions, SlowReceiver};
 pub use hub::{
     Answers, Argument, Arguments, Bind, Call, Callable, Caller, Cancellation, Cancelled, Client, ClientCall,
     ClientMethod, Clients, Connection, Extracted, Filter, Fits, FromConnection, FromInvocation, Groups, Hub,
     HubBuilder, HubContext, HubError, HubOptions, HubResult, Inbox, Invocation, Items, Next, Outcome, Pending,
-    Permissions, Receivers, Target, UploadStream, Uploaded,
+    Permissions, Presence, Receivers, Target, UploadStream, Uploaded,
 };
+pub use lifetime::PresenceChange;
 pub use observe::HubStats;
 pub use protocol::{Binary, Protocol, Value, ValueError};
 #[cfg(feature = "service")]

@@ -1,10 +1,13 @@
 //! Between nodes: what one node has to tell the others, and the memory implementation. Sees no connection.
 
 mod memory;
+mod presence;
 #[cfg(test)]
 pub(crate) mod suite;
 
 pub(crate) use memory::Bus;
+pub use presence::Member;
+pub(crate) use presence::{News, NodeId, Told, Watching};
 
 use crate::protocol::hub::{EncodeError, Frame, Protocol};
 use std::future::Future;
@@ -20,6 +23,8 @@ use std::time::Duration;
 ///   another arrives in that order.
 /// * A group change of a connection that nobody has does nothing.
 /// * A client result is answered by the connection that was asked; if nobody has it, or it leaves, the question ends with an error.
+/// * What a node tells of a group arrives at every node that watches it in the order in which it was told, or is missing: numbers show that.
+/// * All others learn that a node is gone.
 /// * Nothing waits for a receiver: what is awaited is that the message is on its way to the other nodes.
 pub(crate) trait Backplane: Send + Sync + 'static {
     /// Gives the node's own end. Called once, before anything else.
@@ -52,6 +57,17 @@ pub(crate) trait Backplane: Send + Sync + 'static {
     /// Asks whether any node knows of something.
     fn exists(&self, what: &Existence) -> Reached<bool>;
 
+    /// Has every node, this one included, tell this one who is in a group, and from then on who joins and leaves: see [`Deliver::hear`].
+    /// `number` is this watching's own among those of the node. Asking again for the same has the nodes give their lists again. Gives the
+    /// nodes that have been asked; one that comes later is asked, too.
+    fn watch(&self, group: &str, number: u64) -> Reached<Vec<NodeId>>;
+
+    /// Ends that.
+    fn unwatch(&self, group: &str, number: u64);
+
+    /// Tells all nodes that watch a group something about this node's members of it.
+    fn tell(&self, group: &str, news: &News);
+
     /// This node has, or no longer has, a connection, a group's member or a user's connection: what it wants to hear about.
     fn interest(&self, subject: &Whom, interested: bool);
 }
@@ -74,6 +90,12 @@ pub(crate) trait Deliver: Send + Sync + 'static {
     fn query(&self, query: &Query) -> Vec<Found>;
     /// Whether this node knows of something.
     fn exists(&self, what: &Existence) -> bool;
+    /// A node, perhaps this one, begins to watch a group, or ends that.
+    fn watched(&self, group: &str, watching: Watching, begins: bool);
+    /// A node, perhaps this one, tells of its members of a group that this one watches.
+    fn hear(&self, node: NodeId, group: &str, news: &News);
+    /// A node is gone, and its connections with it.
+    fn lose(&self, node: NodeId);
 }
 
 /// Receivers of a message. Ids are texts, since a connection may live on another node.

@@ -1,8 +1,8 @@
 //! What every backplane must do, written against the trait: mounted once for each implementation.
 
 use super::{
-    Answer, Audience, Backplane, BackplaneError, Closing, Deliver, Encoded, Existence, Found, Membership, Page, Query,
-    Reached, UserMembership, Whom,
+    Answer, Audience, Backplane, BackplaneError, Closing, Deliver, Encoded, Existence, Found, Member, Membership, News,
+    NodeId, Page, Query, Reached, Told, UserMembership, Watching, Whom,
 };
 use crate::protocol::hub::{EncodeError, Frame, Protocol};
 use parking_lot::Mutex;
@@ -18,6 +18,8 @@ pub(crate) async fn check(mut join: impl FnMut() -> Arc<dyn Backplane>) {
     a_question_to_nobody_fails(&nodes).await;
     closing_and_queries_reach_all_nodes(&nodes).await;
     a_node_that_is_gone_is_not_missed(join(), &nodes).await;
+    who_watches_a_group_is_told(&nodes).await;
+    later_nodes_tell_too_and_lost_ones_are_reported(join(), &nodes).await;
 }
 
 async fn every_node_delivers_once_and_in_order(nodes: &[Arc<Node>; 2]) {
@@ -100,8 +102,63 @@ async fn a_node_that_is_gone_is_not_missed(third: Arc<dyn Backplane>, nodes: &[A
     drop(Node::start(third, "c"));
     done(nodes[0].backplane.send(&Audience::All, &Text("still here")).unwrap()).await;
     for node in nodes {
-        eventually(|| node.seen() == ["All still here"]).await;
+        let lines = || node.seen().into_iter().filter(|line| !line.starts_with("lost"));
+        eventually(|| lines().eq(["All still here"])).await;
     }
+}
+
+async fn who_watches_a_group_is_told(nodes: &[Arc<Node>; 2]) {
+    let [a, b] = nodes;
+    nodes.iter().for_each(|node| drop(node.take()));
+    let asked = done(a.backplane.watch("lobby", 7)).await;
+    for node in nodes {
+        eventually(|| node.seen().iter().any(|line| line.starts_with("lobby is watched: true, 7"))).await;
+    }
+    let heard = |node: &Node| -> Vec<_> { node.seen().into_iter().filter(|line| line.starts_with("heard")).collect() };
+    a.backplane.tell("lobby", &joined(1));
+    eventually(|| heard(a).len() == 1).await;
+    b.backplane.tell("other", &joined(1));
+    for number in 2..=4 {
+        b.backplane.tell("lobby", &joined(number));
+    }
+    eventually(|| heard(a).len() == 4).await;
+    let from = |number, id: &NodeId| format!("heard {id:?} lobby {:?}", joined(number));
+    let own = asked.iter().find(|id| heard(a)[0] == from(1, id)).expect("one of those that were asked");
+    let other = asked.iter().find(|id| *id != own).expect("two were asked");
+    assert_eq!(heard(a)[1..], [2, 3, 4].map(|number| from(number, other)));
+    assert!(heard(b).is_empty(), "it does not watch");
+
+    nodes.iter().for_each(|node| drop(node.take()));
+    a.backplane.unwatch("lobby", 7);
+    for node in nodes {
+        eventually(|| node.seen().iter().any(|line| line.starts_with("lobby is watched: false, 7"))).await;
+    }
+    b.backplane.tell("lobby", &joined(3));
+    done(b.backplane.send(&Audience::All, &Text("after")).unwrap()).await;
+    eventually(|| a.seen().contains(&"All after".into())).await;
+    assert!(heard(a).is_empty());
+    nodes.iter().for_each(|node| drop(node.take()));
+}
+
+async fn later_nodes_tell_too_and_lost_ones_are_reported(third: Arc<dyn Backplane>, nodes: &[Arc<Node>; 2]) {
+    let [a, b] = nodes;
+    let before = done(a.backplane.watch("lobby", 8)).await;
+    let c = Node::start(third, "c");
+    eventually(|| c.seen().iter().any(|line| line.starts_with("lobby is watched: true, 8"))).await;
+    let after = done(b.backplane.watch("lobby", 9)).await;
+    let id = after.into_iter().find(|id| !before.contains(id)).expect("the third is asked");
+    c.backplane.tell("lobby", &joined(1));
+    for node in nodes {
+        eventually(|| node.seen().contains(&format!("heard {id:?} lobby {:?}", joined(1)))).await;
+    }
+    drop(c);
+    for node in nodes {
+        eventually(|| node.seen().contains(&format!("lost {id:?}"))).await;
+    }
+}
+
+fn joined(number: u64) -> News {
+    News { number, told: Told::Joined(Member::new("x", None::<&str>)) }
 }
 
 /// A node that has one connection, named after it, and notes what it is told.
@@ -176,6 +233,18 @@ impl Deliver for Node {
 
     fn exists(&self, what: &Existence) -> bool {
         matches!(what, Existence::Of(Whom::Connection(id)) if self.has(id))
+    }
+
+    fn watched(&self, group: &str, watching: Watching, begins: bool) {
+        self.note(format!("{group} is watched: {begins}, {}", watching.number));
+    }
+
+    fn hear(&self, node: NodeId, group: &str, news: &News) {
+        self.note(format!("heard {node:?} {group} {news:?}"));
+    }
+
+    fn lose(&self, node: NodeId) {
+        self.note(format!("lost {node:?}"));
     }
 }
 

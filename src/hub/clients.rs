@@ -2,9 +2,10 @@ use super::Connection;
 use super::client_results::ClientCall;
 use super::connection::Moment;
 use super::pending::{Pending, failure};
+use super::presence::Presence;
 use super::shared::Shared;
 use super::target::{Answers, Target};
-use crate::backplane::{Audience, Closing, Whom};
+use crate::backplane::{Audience, Closing, Found, Member, Page, Whom};
 use crate::lifetime::Outgoing;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -275,6 +276,29 @@ impl Groups {
     /// If other nodes have to be asked and cannot be.
     pub fn members(&self, group: impl Into<String>) -> Pending<Vec<String>> {
         Pending::of(self.0.lifetime.connection_ids(Whom::Group(group.into())))
+    }
+
+    /// Returns who is in a group, with their users and in no order, up to a number. [`watch`](Self::watch) also tells how that changes.
+    ///
+    /// # Errors
+    ///
+    /// If other nodes have to be asked and cannot be.
+    pub fn presence(&self, group: impl Into<String>, most: usize) -> Pending<Vec<Member>> {
+        let page = Page { after: None, most };
+        let found = Pending::of(self.0.lifetime.connections(Whom::Group(group.into()), page));
+        found.map(|found| found.into_iter().map(|Found { id, user, .. }| Member::new(id, user)).collect())
+    }
+
+    /// Watches who is in a group: a list, and then who joins and who leaves, on all nodes. The group need not have a member.
+    ///
+    /// The server keeps a copy of the list as long as somebody watches, about 100 bytes for each member and once for all that watch the
+    /// group. A group that nobody watches costs nothing more for this.
+    ///
+    /// # Errors
+    ///
+    /// If other nodes have to be asked and cannot be.
+    pub fn watch(&self, group: impl AsRef<str>) -> Pending<Presence> {
+        Pending::of(self.0.lifetime.watch(group.as_ref())).map(Presence::new)
     }
 
     /// Returns the groups that a connection is in, in no order.

@@ -21,26 +21,40 @@ pub(super) struct Joined {
 }
 
 impl Groups {
-    /// Adds a member; says whether it is the first. The caller makes sure that nobody joins twice.
-    pub(super) fn join(&self, name: &str, link: &Arc<Link>) -> (Joined, bool) {
+    /// Adds a member; says whether it is the first. The caller makes sure that nobody joins twice. `note` runs under the group's lock, so
+    /// that what it notes has the order in which members come and go.
+    pub(super) fn join<T>(&self, name: &str, link: &Arc<Link>, note: impl FnOnce(&Group) -> T) -> (Joined, bool, T) {
         // under the entry's lock, so that the last member's leaving cannot take the group away in between
-        match self.0.entry(name.into()) {
-            Entry::Occupied(group) => {
-                (Joined { segment: group.get().members.add(link), group: group.get().clone() }, false)
-            }
+        let (group, is_first) = match self.0.entry(name.into()) {
+            Entry::Occupied(group) => (group.into_ref(), false),
             Entry::Vacant(vacant) => {
                 let group = Arc::new(Group { name: vacant.key().clone(), members: Segments::default() });
-                let segment = group.members.add(link);
-                vacant.insert(group.clone());
-                (Joined { group, segment }, true)
+                (vacant.insert(group), true)
             }
-        }
+        };
+        let joined = Joined { segment: group.members.add(link), group: group.clone() };
+        let noted = note(&group);
+        (joined, is_first, noted)
     }
 
-    /// Ends a membership; says whether it was the last of its group.
-    pub(super) fn leave(&self, joined: &Joined, link: &Arc<Link>) -> bool {
+    /// Ends a membership; says whether it was the last of its group. `note` runs as in [`join`](Self::join).
+    pub(super) fn leave<T>(&self, joined: &Joined, link: &Arc<Link>, note: impl FnOnce(&Group) -> T) -> (bool, T) {
+        let entry = self.0.entry(joined.group.name.clone());
         joined.group.members.remove(link, &joined.segment);
-        self.0.remove_if(&joined.group.name, |_, group| group.members.count() == 0).is_some()
+        let noted = note(&joined.group);
+        let is_last = joined.group.members.count() == 0;
+        if let (Entry::Occupied(group), true) = (entry, is_last) {
+            group.remove();
+        }
+        (is_last, noted)
+    }
+
+    /// Calls `f` while nobody joins or leaves a group.
+    pub(super) fn still<T>(&self, name: &str, f: impl FnOnce(Option<&Group>) -> T) -> T {
+        match self.0.entry(name.into()) {
+            Entry::Occupied(group) => f(Some(group.get())),
+            Entry::Vacant(_) => f(None),
+        }
     }
 
     pub(super) fn find(&self, name: &str) -> Option<Arc<Group>> {

@@ -2,6 +2,7 @@
 
 mod fan_out;
 mod groups;
+mod presence;
 mod questions;
 mod segments;
 #[cfg(test)]
@@ -9,8 +10,8 @@ mod tests;
 mod user_groups;
 
 use crate::backplane::{
-    Answer, Audience, Backplane, BackplaneError, Closing, Deliver, Encoded, Existence, Found, Membership, Page, Query,
-    Reached, UserMembership, Whom,
+    Answer, Audience, Backplane, BackplaneError, Closing, Deliver, Encoded, Existence, Found, Membership, News, NodeId,
+    Page, Query, Reached, UserMembership, Watching, Whom,
 };
 use crate::connection::{CloseReason, Link};
 use crate::protocol::hub::{Completed, EncodeArguments, EncodeError, Frame, Protocol};
@@ -19,6 +20,9 @@ use dashmap::DashMap;
 use fan_out::{Except, FanOut};
 use groups::{Groups, Joined};
 use parking_lot::Mutex;
+pub use presence::PresenceChange;
+pub(crate) use presence::Watch;
+use presence::{Feed, Presence};
 pub(crate) use questions::Asked;
 use questions::Questions;
 use segments::{Segment, Segments};
@@ -36,6 +40,7 @@ pub(crate) struct Lifetime {
     groups: Groups,
     users: Groups,
     user_groups: UserGroups,
+    presence: Presence,
     questions: Arc<Questions>,
     /// Where tasks that write to segments run; known since the first connection.
     runtime: OnceLock<Handle>,
@@ -96,6 +101,7 @@ impl Lifetime {
             groups: Groups::default(),
             users: Groups::default(),
             user_groups: UserGroups::default(),
+            presence: Presence::default(),
             questions: Arc::default(),
             runtime: OnceLock::new(),
         });
@@ -108,7 +114,7 @@ impl Lifetime {
     pub(crate) fn add(&self, link: &Arc<Link>) {
         self.runtime.get_or_init(Handle::current);
         let user = link.facts().identity.user_id().map(|user| {
-            let (joined, first) = self.users.join(user, link);
+            let (joined, first, ()) = self.users.join(user, link, |_| ());
             if first {
                 self.backplane.interest(&Whom::User(user.to_owned()), true);
             }
@@ -132,13 +138,13 @@ impl Lifetime {
         self.backplane.interest(&Whom::Connection(id.to_string()), false);
         self.all.remove(link, &member.segment);
         if let Some(user) = &member.user
-            && self.users.leave(user, link)
+            && self.users.leave(user, link, |_| ()).0
         {
             self.backplane.interest(&Whom::User(user.group.name.to_string()), false);
         }
-        for joined in member.groups.lock().take().unwrap_or_default() {
-            self.leave(&joined, link);
-        }
+        let left = member.groups.lock().take().unwrap_or_default();
+        let feeds: Vec<_> = left.iter().filter_map(|joined| self.leave(joined, link)).collect();
+        self.tell(&feeds);
         for question in self.questions.disconnected(link.id()) {
             self.backplane.answer(&question, Answer::Disconnected);
         }
@@ -296,10 +302,20 @@ impl Lifetime {
         self.backplane.change_group(connection, change)
     }
 
-    fn leave(&self, joined: &Joined, link: &Arc<Link>) {
-        if self.groups.leave(joined, link) {
+    fn join(&self, group: &str, link: &Arc<Link>) -> (Joined, Option<Arc<Feed>>) {
+        let (joined, first, feed) = self.groups.join(group, link, |group| self.presence.joined(group, link));
+        if first {
+            self.backplane.interest(&Whom::Group(group.to_owned()), true);
+        }
+        (joined, feed)
+    }
+
+    fn leave(&self, joined: &Joined, link: &Arc<Link>) -> Option<Arc<Feed>> {
+        let (last, feed) = self.groups.leave(joined, link, |group| self.presence.left(group, link));
+        if last {
             self.backplane.interest(&Whom::Group(joined.group.name.to_string()), false);
         }
+        feed
     }
 
     fn member(&self, connection: &str) -> Option<Arc<Member>> {
@@ -403,26 +419,28 @@ impl Deliver for Lifetime {
 
     fn change_group(&self, connection: &str, change: Membership<'_>) -> bool {
         let Some(member) = self.member(connection) else { return false };
-        let mut groups = member.groups.lock();
-        let Some(joined) = groups.as_mut() else { return false };
-        let at = |joined: &[Joined], group| joined.iter().position(|joined| &*joined.group.name == group);
-        match change {
-            Membership::Join(group) if at(joined, group).is_none() => {
-                let (membership, first) = self.groups.join(group, &member.link);
-                joined.push(membership);
-                if first {
-                    self.backplane.interest(&Whom::Group(group.to_owned()), true);
+        let mut feeds = Vec::new();
+        {
+            let mut groups = member.groups.lock();
+            let Some(joined) = groups.as_mut() else { return false };
+            let at = |joined: &[Joined], group| joined.iter().position(|joined| &*joined.group.name == group);
+            match change {
+                Membership::Join(group) if at(joined, group).is_none() => {
+                    let (membership, feed) = self.join(group, &member.link);
+                    joined.push(membership);
+                    feeds.extend(feed);
+                }
+                Membership::Join(_) => {}
+                Membership::Leave(group) => {
+                    let membership = at(joined, group).map(|at| joined.swap_remove(at));
+                    feeds.extend(membership.and_then(|membership| self.leave(&membership, &member.link)));
+                }
+                Membership::LeaveAll => {
+                    feeds.extend(joined.drain(..).filter_map(|membership| self.leave(&membership, &member.link)));
                 }
             }
-            Membership::Join(_) => {}
-            Membership::Leave(group) => {
-                if let Some(at) = at(joined, group) {
-                    let membership = joined.swap_remove(at);
-                    self.leave(&membership, &member.link);
-                }
-            }
-            Membership::LeaveAll => joined.drain(..).for_each(|membership| self.leave(&membership, &member.link)),
         }
+        self.tell(&feeds);
         true
     }
 
@@ -500,6 +518,18 @@ impl Deliver for Lifetime {
                     || self.links(&Whom::User(user.clone())).iter().any(|link| self.is_member(link, group))
             }
         }
+    }
+
+    fn watched(&self, group: &str, watching: Watching, begins: bool) {
+        self.watched_by(group, watching, begins);
+    }
+
+    fn hear(&self, node: NodeId, group: &str, news: &News) {
+        self.hear_of(node, group, news);
+    }
+
+    fn lose(&self, node: NodeId) {
+        self.lose_node(node);
     }
 }
 

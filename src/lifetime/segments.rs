@@ -76,6 +76,11 @@ impl Segments {
         self.list.read().clone()
     }
 
+    /// The receivers of all segments.
+    pub(super) fn snapshots(&self) -> Vec<Receivers> {
+        self.list.read().iter().map(|segment| segment.snapshot()).collect()
+    }
+
     /// Everybody, as they are now.
     pub(super) fn links(&self) -> impl Iterator<Item = Arc<Link>> + use<> {
         self.list().into_iter().flat_map(|segment| segment.snapshot().iter().cloned().collect::<Vec<_>>())

@@ -307,6 +307,12 @@ impl Client {
         }
     }
 
+    /// A message that has come already and matches.
+    pub fn try_first(&mut self, matches: impl Fn(&Message) -> bool) -> Option<Message> {
+        let at = self.queue.iter().position(matches)?;
+        self.queue.remove(at)
+    }
+
     /// The next message, of any kind but Ping. Fails if the connection ends.
     pub async fn message(&mut self) -> Message {
         self.first("any message", |m| m.kind() != 6).await
