@@ -17,7 +17,5 @@ mod resumption;
 mod serve;
 mod service_client;
 mod streams;
-#[path = "../support/mod.rs"]
-mod support;
 mod transport;
 mod uploads;
