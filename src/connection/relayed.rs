@@ -22,9 +22,8 @@ impl Link {
     }
 
     /// Queues what the hub has written to this very connection, which is never dropped. A client that does not take it ends: whoever
-    /// sent it has others to serve, and does not wait.
-    pub(crate) fn relay(&self, frame: Frame) {
-        let limit = self.options().outbound_limit;
+    /// sent it has others to serve, and does not wait. `limit` is for the bytes of it that wait.
+    pub(crate) fn relay(&self, frame: Frame, limit: usize) {
         let mut outbound = self.outbound();
         if outbound.finished {
             return;

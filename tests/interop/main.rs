@@ -365,7 +365,8 @@ impl Run {
     /// Adds the arguments that every suite of ours takes.
     fn common_arguments(&self, mut suite: Command) -> Command {
         suite.arg(self.url()).args(["--transports", &self.transports, "--without", &without().join(",")]);
-        if Server::is_reference() {
+        // Behind the service there is the reference with the service's SDK.
+        if Server::is_reference() || self.server.is_behind_service() {
             suite.arg("--reference");
         }
         suite
@@ -377,6 +378,9 @@ fn javascript(run: &mut Run, client: &str) -> Result<Command, Missing> {
     let mut node = Command::new("node");
     node.arg(install::source("js/run.mjs"));
     let mut node = run.common_arguments(node);
+    if run.server.is_behind_service() {
+        node.arg("--service");
+    }
     node.args(["--client", client, "--modules"]).arg(modules);
     if run.server.expects_stop() {
         node.arg("--stop");

@@ -58,6 +58,10 @@ impl Server {
         env::var_os("HUBWIRE_TEST_REFERENCE").is_some()
     }
 
+    pub(crate) fn is_behind_service(&self) -> bool {
+        self.application.is_some()
+    }
+
     pub(crate) fn url(&self) -> &str {
         &self.url
     }

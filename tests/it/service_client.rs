@@ -422,7 +422,7 @@ async fn a_server_ends_its_client_and_others_may() {
 async fn a_client_that_does_not_read_is_cut_and_holds_nobody_up() {
     guard(async {
         let mut options = ServiceOptions::default();
-        options.clients.connection.outbound_limit = 256 * 1024;
+        options.clients.relay_limit = 256 * 1024;
         let addr = start(options).await;
         let mut server = server(addr, "a").await;
         let (_deaf, deaf) = welcomed(addr, &mut server, json!({})).await;

@@ -13,6 +13,8 @@ pub(super) struct Shared {
     pub(super) link: Arc<Link>,
     /// How the client has asked for the hub, as it came: any server that it moves to is to see it.
     pub(super) handshake: Box<[u8]>,
+    /// Bytes of what its server sends to it that may wait.
+    limit: usize,
     /// Its server is about to stop, and it has to move.
     leaves: AtomicBool,
     state: Mutex<State>,
@@ -47,8 +49,8 @@ pub(super) struct Bound {
 }
 
 impl Shared {
-    pub(super) fn new(link: Arc<Link>, handshake: &[u8]) -> Self {
-        Self { link, handshake: handshake.into(), leaves: AtomicBool::new(false), state: Mutex::default() }
+    pub(super) fn new(link: Arc<Link>, handshake: &[u8], limit: usize) -> Self {
+        Self { link, limit, handshake: handshake.into(), leaves: AtomicBool::new(false), state: Mutex::default() }
     }
 
     /// The client as the next server connection that carries it is to see it.
@@ -145,14 +147,14 @@ impl Shared {
         };
         state.said_goodbye |= data_type == DATA_CLOSE || last == Some(Kind::Close);
         state.part.extend_from_slice(&bytes[whole..]);
-        let too_much = state.part.len() > self.link.options().outbound_limit;
+        let too_much = state.part.len() > self.limit;
         drop(state);
         if too_much {
             self.link.close(CloseReason::ServerLost);
         } else if counts {
             self.relay_each(protocol, &bytes[..whole]);
         } else if whole > 0 {
-            self.link.relay(Frame::of_framed(protocol, &bytes[..whole]));
+            self.link.relay(Frame::of_framed(protocol, &bytes[..whole]), self.limit);
         }
     }
 
@@ -161,7 +163,7 @@ impl Shared {
         while let Ok(Some(piece)) = next_message(protocol, bytes, None) {
             let frame = Frame::of_framed(protocol, &bytes[..piece.used]);
             if Kind::of(protocol, &bytes[piece.body]).is_numbered() {
-                self.link.relay(frame);
+                self.link.relay(frame, self.limit);
             } else {
                 self.link.relay_control(frame);
             }
