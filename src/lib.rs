@@ -105,7 +105,6 @@ pub mod relay;
 #[cfg(feature = "service")]
 mod rest;
 #[cfg(feature = "service")]
-#[allow(dead_code, reason = "the faces that use it are being built")]
 mod service;
 #[cfg(feature = "testing")]
 pub mod testing;
