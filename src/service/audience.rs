@@ -45,7 +45,7 @@ pub(crate) fn hub_name(query: Query<'_>) -> Option<String> {
 }
 
 /// Class names of .NET, generic ones as well.
-pub(crate) fn is_hub_name(name: &str) -> bool {
+fn is_hub_name(name: &str) -> bool {
     let mut characters = name.chars();
     name.len() <= LONGEST_HUB_NAME
         && characters.next().is_some_and(|first| first.is_ascii_alphabetic())

@@ -17,7 +17,7 @@ mod server_endpoint;
 #[allow(clippy::module_inception, reason = "the type that the room is named for")]
 mod service;
 
-pub(crate) use audience::{Entrance, hub_name, is_hub_name};
+pub(crate) use audience::{Entrance, hub_name};
 pub use client::ClientOptions;
 pub(crate) use client::{ClientFace, client_routes};
 pub(crate) use client_results::ClientResults;

@@ -1,8 +1,5 @@
 //! Hubs through their public API, in this process, over real sockets.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod calls;
 mod client;
 mod client_results;
@@ -16,6 +13,7 @@ mod relay;
 mod resumption;
 mod serve;
 mod service_client;
+mod service_server;
 mod streams;
 mod transport;
 mod uploads;

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-async fn start(options: ServiceOptions) -> SocketAddr {
+pub(crate) async fn start(options: ServiceOptions) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let service = service(&[KEY], options);
@@ -25,36 +25,36 @@ async fn start(options: ServiceOptions) -> SocketAddr {
     addr
 }
 
-async fn started() -> SocketAddr {
+pub(crate) async fn started() -> SocketAddr {
     start(ServiceOptions::default()).await
 }
 
-async fn server(addr: SocketAddr, id: &str) -> ServicePeer {
+pub(crate) async fn server(addr: SocketAddr, id: &str) -> ServicePeer {
     ServicePeer::connect(addr, "chat", &Introduction::of(id)).await
 }
 
 /// A client over a WebSocket, without negotiation.
-struct Client(RawPeer);
+pub(crate) struct Client(pub(crate) RawPeer);
 
 impl Client {
-    async fn connect(addr: SocketAddr, claims: Value) -> Self {
+    pub(crate) async fn connect(addr: SocketAddr, claims: Value) -> Self {
         let token = client_token("chat", claims);
         Self(open(addr, &format!("/client/?hub=chat&access_token={token}"), "").await)
     }
 
     /// Connects and asks for JSON.
-    async fn ask(addr: SocketAddr, claims: Value) -> Self {
+    pub(crate) async fn ask(addr: SocketAddr, claims: Value) -> Self {
         let mut client = Self::connect(addr, claims).await;
         client.say(r#"{"protocol":"json","version":1}"#).await;
         client
     }
 
-    async fn say(&mut self, text: &str) {
+    pub(crate) async fn say(&mut self, text: &str) {
         self.0.frame(&Frame::text(format!("{text}\u{1e}"))).await.expect("the service reads");
     }
 
     /// The next frame's text, without the separators; `None` at the end.
-    async fn hear_or_end(&mut self) -> Option<String> {
+    pub(crate) async fn hear_or_end(&mut self) -> Option<String> {
         loop {
             match self.0.recv().await {
                 Received::Frame(frame) if frame.opcode == TEXT => {
@@ -67,22 +67,22 @@ impl Client {
         }
     }
 
-    async fn hear(&mut self) -> String {
+    pub(crate) async fn hear(&mut self) -> String {
         self.hear_or_end().await.expect("the connection goes on")
     }
 
-    async fn expect(&mut self, text: &str) {
+    pub(crate) async fn expect(&mut self, text: &str) {
         assert_eq!(self.hear().await, text);
     }
 
     /// Hears the goodbye and the end.
-    async fn expect_end(&mut self, goodbye: &str) {
+    pub(crate) async fn expect_end(&mut self, goodbye: &str) {
         self.expect(goodbye).await;
         assert_eq!(self.hear_or_end().await, None);
     }
 
     /// Tells that the service goes on with this client: what a server sends arrives, and nothing came before.
-    async fn is_served(&mut self, server: &mut ServicePeer, id: &str) {
+    pub(crate) async fn is_served(&mut self, server: &mut ServicePeer, id: &str) {
         server.data(id, b"{\"type\":6}\x1e").await;
         self.expect(r#"{"type":6}"#).await;
         self.say(r#"{"type":6}"#).await;
@@ -91,7 +91,7 @@ impl Client {
 }
 
 /// A client that a server has welcomed, and its id.
-async fn welcomed(addr: SocketAddr, server: &mut ServicePeer, claims: Value) -> (Client, String) {
+pub(crate) async fn welcomed(addr: SocketAddr, server: &mut ServicePeer, claims: Value) -> (Client, String) {
     let mut client = Client::ask(addr, claims).await;
     let open = server.welcome().await;
     client.expect("{}").await;
@@ -99,7 +99,7 @@ async fn welcomed(addr: SocketAddr, server: &mut ServicePeer, claims: Value) -> 
 }
 
 const NO_SERVER: &str = r#"{"error":"SignalR Service is now in 'Default' service mode. Current mode works as a proxy that routes client traffic to the connected app servers. However app servers are not connected."}"#;
-const COME_BACK: &str = r#"{"type":7,"allowReconnect":true}"#;
+pub(crate) const COME_BACK: &str = r#"{"type":7,"allowReconnect":true}"#;
 
 #[tokio::test]
 async fn a_server_is_told_everything_of_a_client_and_both_hear_each_other() {
@@ -707,7 +707,7 @@ fn frame(opcode: u8, payload: &[u8]) -> Received {
 }
 
 /// Status, head and body of an answer.
-async fn request(addr: SocketAddr, method: &str, path: &str, headers: &str) -> (u16, String, String) {
+pub(crate) async fn request(addr: SocketAddr, method: &str, path: &str, headers: &str) -> (u16, String, String) {
     let mut peer = tcp(addr).await;
     let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
     let head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{length}{headers}\r\n");

@@ -39,16 +39,19 @@ pub struct ServicePeer {
 }
 
 impl ServicePeer {
-    /// Connects and shakes hands.
-    pub async fn connect(addr: SocketAddr, hub: &str, introduction: &Introduction) -> Self {
-        let token = server_token(hub, &introduction.server_id);
-        let headers = format!(
-            "Authorization: Bearer {token}\r\nX-ASRS-Server-Id: {}\r\nAsrs-User-Agent: test\r\n",
-            introduction.server_id
-        );
+    /// Connects, and says nothing.
+    pub async fn silent(addr: SocketAddr, hub: &str, server_id: &str) -> Self {
+        let token = server_token(hub, server_id);
+        let headers =
+            format!("Authorization: Bearer {token}\r\nX-ASRS-Server-Id: {server_id}\r\nAsrs-User-Agent: test\r\n");
         let mut peer = open(addr, &format!("/server/?hub={hub}&cid=test"), &headers).await;
         peer.polite = true;
-        let mut peer = Self { peer, input: Vec::new() };
+        Self { peer, input: Vec::new() }
+    }
+
+    /// Connects and shakes hands.
+    pub async fn connect(addr: SocketAddr, hub: &str, introduction: &Introduction) -> Self {
+        let mut peer = Self::silent(addr, hub, &introduction.server_id).await;
         peer.say(handshake(introduction)).await;
         let answer = peer.hear().await;
         assert_eq!(code(&answer), 2, "{answer}");
@@ -74,10 +77,18 @@ impl ServicePeer {
     /// [`hear`](Self::hear); `None` when the service has ended the connection.
     pub async fn hear_or_end(&mut self) -> Option<Mp> {
         loop {
-            while let Some(message) = self.in_input() {
-                if code(&message) != 3 || part(&message, 1).is_some() {
-                    return Some(message);
-                }
+            let message = self.hear_anything().await?;
+            if code(&message) != 3 || part(&message, 1).is_some() {
+                return Some(message);
+            }
+        }
+    }
+
+    /// The next message, keep-alive pings too; `None` when the service has ended the connection.
+    pub async fn hear_anything(&mut self) -> Option<Mp> {
+        loop {
+            if let Some(message) = self.in_input() {
+                return Some(message);
             }
             match within("a message of the service", self.peer.recv()).await {
                 Received::Frame(frame) if frame.opcode == BINARY => self.input.extend_from_slice(&frame.payload),
@@ -120,6 +131,22 @@ impl ServicePeer {
         let data = self.hear_code(6).await;
         assert_eq!(text(&data, 1), id, "{data}");
         String::from_utf8(payload(&data).to_vec()).expect("text")
+    }
+
+    /// Sends a request that carries this ack id, and gives the status of its ack, which must be the next message.
+    pub async fn ask(&mut self, id: i128, request: Mp) -> i128 {
+        self.say(request).await;
+        let ack = self.hear_code(20).await;
+        assert_eq!(part(&ack, 1), Some(&Mp::Int(id)), "{ack}");
+        match part(&ack, 2) {
+            Some(Mp::Int(status)) => *status,
+            other => panic!("a status, not {other:?}"),
+        }
+    }
+
+    /// The WebSocket under it.
+    pub fn raw(&mut self) -> &mut RawPeer {
+        &mut self.peer
     }
 
     /// Ends the TCP connection without a word.

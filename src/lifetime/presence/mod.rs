@@ -21,8 +21,9 @@ use tokio::runtime::Handle;
 pub use watched::PresenceChange;
 use watched::Watched;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Presence {
+    lifetime: Weak<Lifetime>,
     /// What this node tells.
     feeds: DashMap<Arc<str>, Arc<Feed>>,
     /// How many feeds there are: joining and leaving need not look for one where there is none.
@@ -66,7 +67,7 @@ impl Drop for Watch {
 
 impl Lifetime {
     /// Watches a group on all nodes.
-    pub(crate) fn watch(self: &Arc<Self>, group: &str) -> Reached<Watch> {
+    pub(crate) fn watch(&self, group: &str) -> Reached<Watch> {
         let (watched, (id, is_new)) = {
             let name: Arc<str> = group.into();
             // under the entry's lock, so that the last one's going cannot take it away in between
@@ -76,7 +77,7 @@ impl Lifetime {
             });
             (watched.clone(), watched.add())
         };
-        let watch = Watch { lifetime: Arc::downgrade(self), watched: watched.clone(), id };
+        let watch = Watch { lifetime: self.presence.lifetime.clone(), watched: watched.clone(), id };
         if !is_new {
             return Reached::Done(watch);
         }
@@ -116,11 +117,41 @@ impl Lifetime {
 
     /// Tells what was noted.
     pub(super) fn tell(&self, feeds: &[Arc<Feed>]) {
-        feeds.iter().for_each(|feed| feed.tell(&self.groups, &*self.backplane));
+        for feed in feeds {
+            if !feed.tell(&self.groups, &*self.backplane) {
+                self.tell_on(feed.clone());
+            }
+        }
+    }
+
+    /// Leaves the rest to a task: whoever joins is not to tell for all others as long as they keep coming.
+    fn tell_on(&self, feed: Arc<Feed>) {
+        let lifetime = self.presence.lifetime.clone();
+        let Some(runtime) = self.runtime.get() else { return };
+        runtime.spawn(async move {
+            while let Some(lifetime) = lifetime.upgrade() {
+                if feed.tell(&lifetime.groups, &*lifetime.backplane) {
+                    return;
+                }
+                drop(lifetime);
+                tokio::task::yield_now().await;
+            }
+        });
     }
 }
 
 impl Presence {
+    pub(super) fn new(lifetime: Weak<Lifetime>) -> Self {
+        Self {
+            lifetime,
+            feeds: DashMap::new(),
+            count: AtomicUsize::new(0),
+            begun: AtomicU64::new(0),
+            watched: DashMap::new(),
+            watchings: AtomicU64::new(0),
+        }
+    }
+
     /// Somebody has joined a group. Called under its lock; what is returned is to be told when that is free.
     pub(super) fn joined(&self, group: &Group, link: &Link) -> Option<Arc<Feed>> {
         self.note(group, || Told::Joined(member(link)))
