@@ -1,5 +1,8 @@
 //! Hubs through their public API, in this process, over real sockets.
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod calls;
 mod client;
 mod client_results;

@@ -266,3 +266,47 @@ fn no_server() -> CloseReason {
 const CALM: Duration = Duration::from_millis(500);
 /// What clients of the real service are told.
 const NO_SERVER: &str = "SignalR Service is now in 'Default' service mode. Current mode works as a proxy that routes client traffic to the connected app servers. However app servers are not connected.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backplane::{Answer, Bus};
+    use crate::lifetime::{Lifetime, Outgoing};
+    use tokio_util::task::TaskTracker;
+
+    fn passing(lifetime: &Arc<Lifetime>, link: &Arc<Link>) -> Passing {
+        let hub = Arc::new(Clients {
+            lifetime: lifetime.clone(),
+            servers: Arc::default(),
+            instance: "i".into(),
+            grace: Duration::ZERO,
+            relay_limit: 1024,
+            tasks: TaskTracker::new(),
+            waiting: Default::default(),
+        });
+        Passing::new(hub, Arc::new(Shared::new(link.clone(), b"", 1024)))
+    }
+
+    #[tokio::test]
+    async fn the_answer_to_our_own_question_goes_no_further() {
+        let lifetime = Lifetime::new(Bus::single());
+        let link = Link::detached(Identity::anonymous());
+        lifetime.add(&link);
+        let passing = passing(&lifetime, &link);
+        let is_answer = |text: &str| {
+            let framed = format!("{text}\u{1e}");
+            let message = Passing::read(Protocol::Json, framed.as_bytes(), 0..text.len()).unwrap();
+            passing.is_answer(&link, &message)
+        };
+        let of_a_server = r#"{"type":3,"invocationId":"of a server","result":1}"#;
+        assert_eq!(is_answer(of_a_server), Ok(false), "nobody asks");
+        let id = lifetime.question_id();
+        let (_, asked) = lifetime.ask(link.id().as_str(), &id, &Outgoing::question(&id, "t", &())).unwrap();
+        let answer = format!(r#"{{"type":3,"invocationId":"{id}","result":[7]}}"#);
+        assert_eq!(is_answer(of_a_server), Ok(false));
+        assert_eq!(is_answer(r#"{"type":1,"target":"t","arguments":[]}"#), Ok(false));
+        assert_eq!(is_answer(&answer), Ok(true));
+        assert_eq!(asked.answer().await, Answer::Result(Protocol::Json, b"[7]".to_vec()));
+        assert_eq!(is_answer(&answer), Ok(false), "it was answered");
+    }
+}
