@@ -17,3 +17,5 @@ pub(crate) use metrics::HubMetrics;
 pub use metrics::HubStats;
 #[cfg(feature = "server")]
 pub(crate) use prometheus::Exposition;
+#[cfg(feature = "service")]
+pub(crate) use metrics::ServerMetrics;
