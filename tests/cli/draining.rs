@@ -23,7 +23,7 @@ async fn sent_elsewhere(client: &mut Client) -> usize {
 
 #[tokio::test]
 async fn a_thousand_clients_are_sent_elsewhere_and_streams_finish() {
-    let mut server = Server::preset();
+    let mut server = Server::preset_with(&["--drain-timeout", "30s"]);
     let mut idle = Vec::new();
     for _ in 0..900 {
         idle.push(server.connect("/hubs/chat").await);
@@ -58,16 +58,7 @@ async fn a_thousand_clients_are_sent_elsewhere_and_streams_finish() {
 
 #[tokio::test]
 async fn a_stream_without_end_is_cut_with_permission_to_connect_again() {
-    let mut server = Server::start(&mut crate::program::hubwire(&[
-        "--listen",
-        "127.0.0.1:0",
-        "--admin",
-        "127.0.0.1:0",
-        "--log-format",
-        "json",
-        "--drain-timeout",
-        "2s",
-    ]));
+    let mut server = Server::preset_with(&["--drain-timeout", "2s"]);
     let mut client = server.connect("/hubs/chat").await;
     stream(&mut client, 10_000, 10).await;
     server.signal("INT");
@@ -93,7 +84,7 @@ async fn readiness_goes_first_and_clients_are_still_taken() {
 
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
-    let mut server = Server::preset();
+    let mut server = Server::preset_with(&["--drain-timeout", "30s"]);
     let mut client = server.connect("/hubs/chat").await;
     stream(&mut client, 10_000, 1000).await;
     server.signal("TERM");
@@ -126,7 +117,7 @@ async fn the_verb_does_what_the_signal_does() {
 
 #[tokio::test]
 async fn nobody_new_gets_in_while_calls_finish() {
-    let mut server = Server::preset();
+    let mut server = Server::preset_with(&["--drain-timeout", "30s"]);
     let mut client = server.connect("/hubs/chat").await;
     stream(&mut client, 30, 100).await;
     server.signal("TERM");
@@ -138,4 +129,19 @@ async fn nobody_new_gets_in_while_calls_finish() {
     assert_eq!(server.ended().await.code(), Some(0));
     let refused = tokio::net::TcpStream::connect(server.data).await;
     assert!(refused.is_err(), "nobody listens any more");
+}
+
+#[tokio::test]
+async fn who_watches_a_group_is_not_waited_for() {
+    let mut server = Server::configured(&format!("[server]\ndrain_timeout = \"1h\"\n{OPEN}"));
+    let mut client = server.connect("/hubs/chat").await;
+    client.call("JoinGroup", json!(["g"])).await.unwrap();
+    client.say(json!({ "type": 4, "invocationId": "s", "target": "PresenceChanges", "arguments": ["g"] })).await;
+    client.first("who is there", |message| message.kind() == 2).await;
+    server.signal("TERM");
+    let (messages, code) = client.until_end().await;
+    let seen: Vec<_> = messages.into_iter().map(|message| message.json).collect();
+    let end = [json!({ "type": 3, "invocationId": "s" }), json!({ "type": 7, "allowReconnect": true })];
+    assert_eq!((&*seen, code), (&end[..], Some(1000)));
+    assert_eq!(server.ended().await.code(), Some(0));
 }

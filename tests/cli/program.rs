@@ -84,7 +84,13 @@ pub(crate) struct Server {
 impl Server {
     /// The development preset, on free ports.
     pub(crate) fn preset() -> Self {
-        Self::start(&mut hubwire(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"]))
+        Self::preset_with(&[])
+    }
+
+    /// The same with more flags.
+    pub(crate) fn preset_with(flags: &[&str]) -> Self {
+        let usual = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"];
+        Self::start(&mut hubwire(&[&usual, flags].concat()))
     }
 
     /// A configuration, with the addresses of its own.
