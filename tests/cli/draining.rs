@@ -1,10 +1,13 @@
 //! How a server stops: what its clients see, in which order, and with which status it ends.
 
 use crate::eventually;
-use crate::program::{Server, get, run};
+use crate::program::{Server, get, post, run};
 use crate::support::hub::Client;
+use crate::support::within;
 use serde_json::json;
 use std::time::Instant;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const OPEN: &str = "[hubs.chat]\nanonymous = true\npermissions = [{ who = \"everyone\", may = \"*\" }]\n";
 
@@ -127,7 +130,7 @@ async fn nobody_new_gets_in_while_calls_finish() {
     assert_eq!(items.last(), Some(&json!(30)));
     sent_elsewhere(&mut client).await;
     assert_eq!(server.ended().await.code(), Some(0));
-    let refused = tokio::net::TcpStream::connect(server.data).await;
+    let refused = TcpStream::connect(server.data).await;
     assert!(refused.is_err(), "nobody listens any more");
 }
 
@@ -143,5 +146,36 @@ async fn who_watches_a_group_is_not_waited_for() {
     let seen: Vec<_> = messages.into_iter().map(|message| message.json).collect();
     let end = [json!({ "type": 3, "invocationId": "s" }), json!({ "type": 7, "allowReconnect": true })];
     assert_eq!((&*seen, code), (&end[..], Some(1000)));
+    assert_eq!(server.ended().await.code(), Some(0));
+}
+
+/// Opens a connection over HTTP, and gives where its requests go.
+async fn negotiate(server: &Server) -> String {
+    let answer = post(server.data, "POST", "/hubs/chat/negotiate?negotiateVersion=1", "", "").await.json();
+    format!("/hubs/chat?id={}", answer["connectionToken"].as_str().expect("a token"))
+}
+
+#[tokio::test]
+async fn clients_over_http_hear_it_too() {
+    let mut server = Server::preset();
+    let handshake = "{\"protocol\":\"json\",\"version\":1}\u{1e}";
+    let polled = negotiate(&server).await;
+    assert_eq!(get(server.data, &polled).await.status, 200);
+    post(server.data, "POST", &polled, "", handshake).await;
+    assert_eq!(get(server.data, &polled).await.text(), "{}\u{1e}");
+
+    let streamed = negotiate(&server).await;
+    let mut events = TcpStream::connect(server.data).await.unwrap();
+    let request = format!("GET {streamed} HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n");
+    events.write_all(request.as_bytes()).await.unwrap();
+    eventually!(post(server.data, "POST", &streamed, "", handshake).await.status == 200);
+
+    server.signal("TERM");
+    let goodbye = "{\"type\":7,\"allowReconnect\":true}\u{1e}";
+    eventually!(get(server.data, &polled).await.text().contains(goodbye));
+    assert_eq!(get(server.data, &polled).await.status, 204, "that was the last");
+    let mut heard = String::new();
+    within("the end of the event stream", events.read_to_string(&mut heard)).await.unwrap();
+    assert!(heard.contains(goodbye), "{heard}");
     assert_eq!(server.ended().await.code(), Some(0));
 }

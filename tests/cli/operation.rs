@@ -55,6 +55,10 @@ async fn metrics_count_what_happens() {
     assert_eq!(after["hubwire_connections_ended_total{hub=\"chat\",reason=\"transport_lost\"}"], 1.0);
     assert_eq!(after["hubwire_sockets_raw_total{hub=\"chat\"}"], 2.0);
     assert!(after["hubwire_uptime_seconds"] > before["hubwire_uptime_seconds"]);
+    let page = include_str!("../../src/guide/server.md");
+    for name in after.keys().map(|sample| sample.split('{').next().unwrap()) {
+        assert!(page.contains(&format!("`{name}")), "{name} is documented");
+    }
 }
 
 #[tokio::test]
