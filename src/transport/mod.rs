@@ -46,7 +46,7 @@ pub(crate) use serve::Seat;
 #[cfg(feature = "server")]
 pub(crate) use serve::{Secure, Securing};
 pub use serve::{Serve, ServeOptions, serve};
-#[cfg(feature = "testing")]
+#[cfg(any(feature = "service", feature = "testing"))]
 pub(crate) use websocket::{UpgradeRequest, upgrade};
 
 use std::fmt;

@@ -9,6 +9,7 @@ import time
 from urllib.parse import urlsplit
 
 import schemathesis
+from hypothesis import strategies as st
 from requests.auth import AuthBase
 
 KEY = os.environ["HUBWIRE_REST_KEY"].encode()
@@ -28,5 +29,29 @@ class AccessKey(AuthBase):
         request.headers["Authorization"] = f"Bearer {message}.{part(signature)}"
         return request
 
+
+def framed(target, number):
+    """A map with one message for each protocol: what the description can only call binary."""
+    text = json.dumps({"type": 1, "target": target, "arguments": [number]}).encode() + b"\x1e"
+    name = target.encode()
+    body = b"\x96\x01\x80\xc0" + bytes([0xA0 | len(name)]) + name + b"\x91" + bytes([number]) + b"\x90"
+    packed = bytes([len(body)]) + body
+    entry = lambda key, value: bytes([0xA0 | len(key)]) + key + bytes([0xC4, len(value)]) + value
+    return b"\x82" + entry(b"json", text) + entry(b"messagepack", packed)
+
+
+TARGETS = st.text(alphabet="abcxyz", min_size=1, max_size=20)
+schemathesis.openapi.media_type(
+    "application/octet-stream", st.builds(framed, TARGETS, st.integers(min_value=0, max_value=100))
+)
+
+TEXTS = st.text(min_size=0, max_size=10).map(lambda text: "'" + text.replace("'", "''") + "'")
+CLAUSES = st.one_of(
+    TEXTS.map(lambda text: f"userId eq {text}"),
+    TEXTS.map(lambda text: f"{text} in groups"),
+    TEXTS.map(lambda text: f"not startswith(connectionId,{text})"),
+    st.integers(min_value=0, max_value=9).map(lambda n: f"length(groups) gt {n}"),
+)
+schemathesis.openapi.format("odata-filter", st.lists(CLAUSES, min_size=1, max_size=4).map(" and ".join))
 
 schemathesis.auth.set_from_requests(AccessKey())
