@@ -4,12 +4,13 @@ use super::forwarded::forwarded;
 use crate::admin::demo::{self, DemoOptions};
 use crate::config::{self, Config};
 use crate::lifetime::Lifetime;
-use crate::observe::{Exposition, Health, Phase};
+use crate::observe::{Exposition, Figures, Health, Phase};
 use crate::rest::{self, Hook};
+use crate::service::Service;
 use crate::{Hub, Policy, relay};
 use axum::Router;
-use futures_util::future::join_all;
-use std::collections::BTreeMap;
+use futures_util::future::{join, join_all};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -22,30 +23,63 @@ pub(super) struct Composition {
     pub(super) stop: CancellationToken,
 }
 
-/// Hubs by their names, in lower case.
-struct Hubs(BTreeMap<String, Hub>);
+/// All hubs: those without code by their names, in lower case, and those of application servers.
+struct Hubs {
+    relays: BTreeMap<String, Hub>,
+    service: Option<Service>,
+}
 
 impl rest::Hubs for Hubs {
+    /// Where both have one of that name, whoever has an application server means its own.
     fn hub(&self, name: &str) -> Option<Arc<Lifetime>> {
-        self.0.get(name).map(|hub| hub.lifetime().clone())
+        let of_service = self.service.as_ref().and_then(|service| service.hub(name));
+        let of_service = of_service.map(|hub| hub.lifetime.clone());
+        of_service.or_else(|| self.relays.get(name).map(|hub| hub.lifetime().clone()))
+    }
+
+    fn hub_to_keep(&self, name: &str) -> Option<Arc<Lifetime>> {
+        self.hub(name).or_else(|| Some(self.service.as_ref()?.open(name).ok()?.lifetime.clone()))
     }
 
     fn names(&self) -> Vec<String> {
-        self.0.keys().cloned().collect()
+        let of_service = self.service.iter().flat_map(Service::hubs).map(|hub| hub.name().to_string());
+        let names: BTreeSet<String> = self.relays.keys().cloned().chain(of_service).collect();
+        names.into_iter().collect()
+    }
+}
+
+impl Hubs {
+    fn figures(&self) -> Vec<Figures> {
+        let relays = self.relays.iter().map(|(name, hub)| Figures {
+            hub: name.clone(),
+            kind: "relay",
+            clients: hub.metrics().clone(),
+            servers: None,
+        });
+        let service = self.service.iter().flat_map(Service::hubs).map(|hub| Figures {
+            hub: hub.name().to_string(),
+            kind: "service",
+            clients: hub.metrics.clone(),
+            servers: Some(hub.server_metrics.clone()),
+        });
+        relays.chain(service).collect()
     }
 }
 
 impl Composition {
     pub(super) fn new(config: &Config) -> Self {
-        let hubs = config.hubs.iter().map(|(name, hub)| (name.clone(), relay_hub(hub, config.preset))).collect();
-        Self { health: Health::default(), hubs: Arc::new(Hubs(hubs)), stop: CancellationToken::new() }
+        let relays = config.hubs.iter().map(|(name, hub)| (name.clone(), relay_hub(hub, config.preset))).collect();
+        let service = config.service.as_ref().zip(config.signing.as_ref());
+        let service = service.map(|(options, keys)| Service::new(keys.clone(), options.clone()));
+        let hubs = Arc::new(Hubs { relays, service });
+        Self { health: Health::default(), hubs, stop: CancellationToken::new() }
     }
 
     /// What clients, application servers and REST calls see.
     pub(super) fn data_routes(&self, config: &Config) -> Router {
         let mut clients = Router::new();
         for (name, hub) in &config.hubs {
-            let routes = self.hubs.0[name].routes(&hub.path);
+            let routes = self.hubs.relays[name].routes(&hub.path);
             clients = clients.merge(match &hub.bearer {
                 Some(bearer) => routes.layer(bearer.clone()),
                 None => routes,
@@ -55,10 +89,9 @@ impl Composition {
         if let Some(cors) = &config.cors {
             clients = clients.layer(cors.clone());
         }
-        let routes = match self.rest_routes(config) {
-            Some(rest) => clients.merge(rest),
-            None => clients,
-        };
+        // these two see to tokens and origins themselves
+        let others = self.hubs.service.iter().map(Service::routes).chain(self.rest_routes(config));
+        let routes = others.fold(clients, Router::merge);
         let routes = match &config.signing {
             Some(keys) if config.preset => {
                 routes.merge(demo::routes(DemoOptions { hub: "chat".into(), keys: keys.clone() }))
@@ -81,15 +114,23 @@ impl Composition {
 
     /// What operators see.
     pub(super) fn admin_routes(&self) -> Router {
-        let hubs = self.hubs.0.iter().map(|(name, hub)| (name.clone(), Arc::clone(hub.metrics()))).collect();
-        let exposition = Exposition { started: Instant::now(), hubs };
+        let hubs = self.hubs.clone();
+        let exposition = Exposition { started: Instant::now(), figures: Box::new(move || hubs.figures()) };
         self.health.routes().merge(exposition.routes())
     }
 
     /// Lets nobody in any more, and closes who is there, with permission to connect elsewhere. Returns whether all was over in time.
     pub(super) async fn drain(&self, within: Duration) -> bool {
         self.health.enter(Phase::Draining);
-        join_all(self.hubs.0.values().map(|hub| hub.drain(within))).await.into_iter().all(|done| done)
+        let relays = join_all(self.hubs.relays.values().map(|hub| hub.drain(within)));
+        let service = async {
+            match &self.hubs.service {
+                Some(service) => service.drain(within).await,
+                None => true,
+            }
+        };
+        let (relays, service) = join(relays, service).await;
+        service && relays.into_iter().all(|done| done)
     }
 }
 

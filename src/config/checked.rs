@@ -7,6 +7,7 @@ use super::secret::{Secret, is_world_readable};
 use super::{ConfigError, Format, Sources, Tls};
 use crate::auth::{AccessKeyError, AccessKeys, DEVELOPMENT_KEY};
 use crate::rest::RestOptions;
+use crate::service::ServiceOptions;
 use crate::{Cors, ServeOptions};
 use axum::http::Uri;
 use std::collections::BTreeMap;
@@ -27,6 +28,8 @@ pub(crate) struct Config {
     pub(crate) signing: Option<AccessKeys>,
     pub(crate) cors: Option<Cors>,
     pub(crate) rest: RestOptions,
+    /// What application servers connect to, if they may.
+    pub(crate) service: Option<ServiceOptions>,
     /// By their names, in lower case.
     pub(crate) hubs: BTreeMap<String, Hub>,
     /// Nothing was configured: what runs is for development.
@@ -109,11 +112,12 @@ impl Config {
             server,
             admin,
             log: Log { format: raw.log.format, filter: filter(raw.log.filter)? },
-            signing,
-            keys,
             cors: cors(&raw.cors)?,
             rest: rest(raw.rest)?,
+            service: service(raw.service, signing.is_some())?,
             hubs,
+            signing,
+            keys,
             preset,
             warnings: Vec::new(),
         };
@@ -307,6 +311,28 @@ fn rest(raw: RestOptions) -> Result<RestOptions, Problem> {
         return Err(Problem::new("rest.max_parallel_bodies", "`rest.max_parallel_bodies` has to be at least 1"));
     }
     Ok(raw)
+}
+
+fn service(raw: raw::Service, has_keys: bool) -> Result<Option<ServiceOptions>, Problem> {
+    if !raw.enabled {
+        return Ok(None);
+    }
+    if !has_keys {
+        let what =
+            "[service]: application servers sign with an access key: set `keys.primary` (or HUBWIRE_KEYS__PRIMARY)";
+        return Err(Problem::new("service.enabled", what));
+    }
+    for (key, is_nothing) in [
+        ("servers.max_hubs", raw.servers.max_hubs == 0),
+        ("servers.max_server_connections", raw.servers.max_server_connections == 0),
+        ("clients.max_connections", raw.clients.max_connections == Some(0)),
+        ("clients.transport.transports", raw.clients.transport.transports.is_empty()),
+    ] {
+        if is_nothing {
+            return Err(Problem::new(&format!("service.{key}"), format!("`service.{key}` has to allow one at least")));
+        }
+    }
+    Ok(Some(raw.options()))
 }
 
 fn cors(raw: &raw::Cors) -> Result<Option<Cors>, Problem> {

@@ -1,6 +1,6 @@
 //! The counters as Prometheus reads them. Nothing here is counted: it is read from where it is when somebody asks.
 
-use super::HubMetrics;
+use super::{HubMetrics, ServerMetrics};
 use axum::Router;
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -15,11 +15,27 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// What `/metrics` shows: the process, and each hub by its name. Names come from the configuration, never from a client.
-#[derive(Debug)]
+/// What `/metrics` shows: the process, and each hub by its name. Names come from the configuration, or from whoever has an access key.
 pub(crate) struct Exposition {
     pub(crate) started: Instant,
-    pub(crate) hubs: Vec<(String, Arc<HubMetrics>)>,
+    /// All hubs that there are now.
+    pub(crate) figures: Box<dyn Fn() -> Vec<Figures> + Send + Sync>,
+}
+
+/// The figures of one hub.
+pub(crate) struct Figures {
+    pub(crate) hub: String,
+    /// Who has it: a relay and an application server can have hubs of the same name.
+    pub(crate) kind: &'static str,
+    pub(crate) clients: Arc<HubMetrics>,
+    /// Of its application servers.
+    pub(crate) servers: Option<Arc<ServerMetrics>>,
+}
+
+impl Figures {
+    fn labels(&self) -> [(&str, &str); 2] {
+        [("hub", &self.hub), ("kind", self.kind)]
+    }
 }
 
 impl Exposition {
@@ -60,47 +76,60 @@ impl Exposition {
         }
         Ok(())
     }
-
-    fn counter(
-        &self,
-        encoder: &mut DescriptorEncoder<'_>,
-        name: &str,
-        help: &str,
-        value: fn(&HubMetrics) -> u64,
-    ) -> fmt::Result {
-        let mut family = encoder.encode_descriptor(name, help, None, COUNTER)?;
-        for (hub, metrics) in &self.hubs {
-            ConstCounter::new(value(metrics)).encode(family.encode_family(&[("hub", hub.as_str())])?)?;
-        }
-        Ok(())
-    }
 }
 
 impl Collector for Exposition {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.process(&mut encoder)?;
+        let hubs = (self.figures)();
         let mut open = encoder.encode_descriptor("hubwire_connections", "Connections that are open", None, GAUGE)?;
-        for (hub, metrics) in &self.hubs {
-            let value = i64::try_from(metrics.connections.value()).unwrap_or(i64::MAX);
-            ConstGauge::new(value).encode(open.encode_family(&[("hub", hub.as_str())])?)?;
+        for hub in &hubs {
+            gauge(hub.clients.connections.value()).encode(open.encode_family(&hub.labels())?)?;
         }
-        let mut ended = encoder.encode_descriptor(
-            "hubwire_connections_ended",
-            "Connections that have ended, by reason",
-            None,
-            COUNTER,
-        )?;
-        for (hub, metrics) in &self.hubs {
-            for (reason, count) in metrics.stats().ended {
-                let labels = [("hub", hub.as_str()), ("reason", reason)];
-                ConstCounter::new(count).encode(ended.encode_family(&labels)?)?;
+        let help = "Connections that have ended, by reason";
+        let mut ended = encoder.encode_descriptor("hubwire_connections_ended", help, None, COUNTER)?;
+        for hub in &hubs {
+            for (reason, count) in hub.clients.stats().ended {
+                let [name, kind] = hub.labels();
+                ConstCounter::new(count).encode(ended.encode_family(&[name, kind, ("reason", reason)])?)?;
             }
         }
         for (name, help, value) in COUNTERS {
-            self.counter(&mut encoder, name, help, value)?;
+            let mut family = encoder.encode_descriptor(name, help, None, COUNTER)?;
+            for hub in &hubs {
+                ConstCounter::new(value(&hub.clients)).encode(family.encode_family(&hub.labels())?)?;
+            }
         }
-        Ok(())
+        servers(&mut encoder, &hubs)
     }
+}
+
+/// The application servers of the service's hubs.
+fn servers(encoder: &mut DescriptorEncoder<'_>, hubs: &[Figures]) -> fmt::Result {
+    let servers = || hubs.iter().filter_map(|hub| Some((hub.hub.as_str(), hub.servers.as_ref()?)));
+    let help = "Connections of application servers that are open";
+    let mut open = encoder.encode_descriptor("hubwire_server_connections", help, None, GAUGE)?;
+    for (hub, metrics) in servers() {
+        gauge(metrics.connections.value()).encode(open.encode_family(&[("hub", hub)])?)?;
+    }
+    let help = "Connections of application servers that have ended, by reason";
+    let mut ended = encoder.encode_descriptor("hubwire_server_connections_ended", help, None, COUNTER)?;
+    for (hub, metrics) in servers() {
+        for (reason, count) in metrics.endings() {
+            ConstCounter::new(count).encode(ended.encode_family(&[("hub", hub), ("reason", reason)])?)?;
+        }
+    }
+    for (name, help, value) in SERVER_COUNTERS {
+        let mut family = encoder.encode_descriptor(name, help, None, COUNTER)?;
+        for (hub, metrics) in servers() {
+            ConstCounter::new(value(metrics)).encode(family.encode_family(&[("hub", hub)])?)?;
+        }
+    }
+    Ok(())
+}
+
+fn gauge(value: u64) -> ConstGauge<i64> {
+    ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX))
 }
 
 fn labelled(mut family: MetricEncoder<'_>, labels: &impl EncodeLabelSet, metric: impl EncodeMetric) -> fmt::Result {
@@ -129,9 +158,9 @@ fn open_files() -> Option<i64> {
     None
 }
 
-type Row = (&'static str, &'static str, fn(&HubMetrics) -> u64);
+type Row<M> = (&'static str, &'static str, fn(&M) -> u64);
 
-const COUNTERS: [Row; 6] = [
+const COUNTERS: [Row<HubMetrics>; 6] = [
     ("hubwire_messages_dropped", "Messages that a slow receiver did not get", |m| m.pushes_dropped.value()),
     ("hubwire_resumable_evicted", "Connections that could have been resumed and ended for want of room", |m| {
         m.resumable_evicted.value()
@@ -141,6 +170,19 @@ const COUNTERS: [Row; 6] = [
     ("hubwire_sockets_raw", "WebSockets on a plain TCP stream", |m| m.raw_sockets.value()),
     ("hubwire_sockets_boxed", "WebSockets on TLS", |m| m.boxed_streams.value()),
 ];
+const SERVER_COUNTERS: [Row<ServerMetrics>; 5] = [
+    ("hubwire_server_messages_received", "Messages from application servers", |m| m.received_messages.value()),
+    ("hubwire_server_bytes_received", "Bytes of messages from application servers", |m| m.received_bytes.value()),
+    ("hubwire_server_messages_sent", "Messages to application servers", |m| m.sent_messages.value()),
+    ("hubwire_server_bytes_sent", "Bytes that have left for application servers", |m| m.sent_bytes.value()),
+    ("hubwire_server_acks_failed", "Requests of application servers that came to an error", |m| m.acks_failed.value()),
+];
 const GAUGE: prometheus_client::metrics::MetricType = prometheus_client::metrics::MetricType::Gauge;
 const COUNTER: prometheus_client::metrics::MetricType = prometheus_client::metrics::MetricType::Counter;
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+impl fmt::Debug for Exposition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exposition").finish_non_exhaustive()
+    }
+}

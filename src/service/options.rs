@@ -1,8 +1,11 @@
 use super::ClientOptions;
+use crate::units;
+use serde::Deserialize;
 use std::time::Duration;
 
 /// Limits and times of the service. The defaults are those of the libraries where they have one.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ServiceOptions {
     /// Lets application servers carry clients. Without, their handshakes are refused with a text for their logs, and only the connections of
@@ -12,6 +15,7 @@ pub struct ServiceOptions {
     /// and what application servers think the service is called need not be what it is called here.
     pub endpoints: Vec<String>,
     /// By how much clocks may differ: a token counts as long after its expiry. Default 5 minutes.
+    #[serde(deserialize_with = "units::duration_or_zero::deserialize")]
     pub token_skew: Duration,
     /// Hubs that there may be, each made by the first valid token for it and kept from then on, at some 2 KiB; tokens for more are answered
     /// 503. Default 1,024.
@@ -20,24 +24,32 @@ pub struct ServiceOptions {
     /// the two limits below. Default 4,096.
     pub max_server_connections: usize,
     /// Bytes of one message from an application server: what holds one payload for each protocol of a hub. Default 32 MiB.
+    #[serde(deserialize_with = "units::size::deserialize")]
     pub max_message_size: usize,
     /// Bytes that may wait for one application server to read them, what the kernel holds apart. Above it the clients that it carries are not
     /// read, and neither is the server itself; at twice as many its connection ends. Default 4 MiB.
+    #[serde(deserialize_with = "units::size::deserialize")]
     pub outbound_limit: usize,
     /// From an accepted connection of an application server to its whole handshake. Default 15 s.
+    #[serde(deserialize_with = "units::duration::deserialize")]
     pub handshake_timeout: Duration,
     /// Between two pings to an application server, which answers them and hangs up when 30 s pass without one. Default 5 s.
+    #[serde(deserialize_with = "units::duration::deserialize")]
     pub ping_interval: Duration,
     /// An application server from which nothing comes for so long, or which takes nothing that is sent to it, is lost. Default 30 s.
+    #[serde(deserialize_with = "units::duration::deserialize")]
     pub silence_limit: Duration,
     /// How long to wait for the other half of a closing handshake. Default 5 s.
+    #[serde(deserialize_with = "units::duration::deserialize")]
     pub close_timeout: Duration,
     /// Questions of application servers to clients that may wait for their answers, in each hub; more are answered with an error. Default
     /// 65,536.
     pub max_client_results: usize,
     /// How long such a question waits. Default 10 minutes.
+    #[serde(deserialize_with = "units::duration::deserialize")]
     pub client_result_timeout: Duration,
     /// Of the face towards clients.
+    #[serde(skip)]
     pub clients: ClientOptions,
 }
 

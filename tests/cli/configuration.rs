@@ -22,7 +22,7 @@ fn a_typo_is_named_with_what_was_meant_and_its_line() {
         ("[sever]\n", "FILE, line 1: unknown key `sever` at the top: did you mean `server`?"),
         (
             "\n\nport = 1\n",
-            "FILE, line 3: unknown key `port` at the top: known are `server`, `admin`, `log`, `keys`, `cors`, `rest`, `hubs`",
+            "FILE, line 3: unknown key `port` at the top: known are `server`, `admin`, `log`, `keys`, `cors`, `rest`, `service`, `hubs`",
         ),
         (
             "[hubs.chat.connection]\n# a comment\nclient_time_out = \"30s\"\n",
