@@ -296,7 +296,8 @@ async fn application_servers_are_let_in_where_that_is_configured() {
     let token = |server: &Server, whom: &str| {
         run(&mut server.verb(&["token", "--for", whom, "--hub", "news", "--user", "web01"])).good().trim().to_owned()
     };
-    let header = format!("Authorization: Bearer {}\r\n", token(&server, "server"));
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    let header = format!("{upgrade}Authorization: Bearer {}\r\n", token(&server, "server"));
     let mut peer = crate::support::ws::RawPeer::over(TcpStream::connect(server.data).await.unwrap());
     peer.send(crate::support::ws::upgrade_request_with("/server/?hub=news", &header)).await.unwrap();
     peer.expect_upgrade().await;
