@@ -20,6 +20,7 @@ pub(crate) mod duration {
 }
 
 /// A duration, which may be nothing.
+#[cfg(feature = "service")]
 pub(crate) mod duration_or_zero {
     use super::*;
 
@@ -29,6 +30,7 @@ pub(crate) mod duration_or_zero {
 }
 
 /// A duration that need not be given.
+#[cfg(feature = "server")]
 pub(crate) mod duration_or_none {
     use super::*;
 
@@ -108,15 +110,6 @@ pub(crate) fn parse_size(text: &str) -> Option<usize> {
     usize::try_from(number.checked_mul(bytes)?).ok()
 }
 
-/// Writes a size as briefly as it can be read at a glance.
-pub(crate) fn show_size(bytes: u128) -> String {
-    let units = [("GiB", 1_u128 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    match units.into_iter().find(|(_, unit)| bytes >= *unit) {
-        Some((name, unit)) => format!("{:.1} {name}", bytes as f64 / unit as f64),
-        None => format!("{bytes} B"),
-    }
-}
-
 fn split(text: &str) -> Option<(u64, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
@@ -144,10 +137,5 @@ mod tests {
         for wrong in ["", "KiB", "1.5MiB", "64K", "-1", "99999999999GiB"] {
             assert_eq!(parse_size(wrong), None, "{wrong}");
         }
-    }
-
-    #[test]
-    fn sizes_are_shown_in_one_figure() {
-        assert_eq!([show_size(12), show_size(65_536), show_size(3 << 29)], ["12 B", "64.0 KiB", "1.5 GiB"]);
     }
 }

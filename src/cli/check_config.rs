@@ -37,6 +37,9 @@ fn describe(out: &mut String, config: &Config) -> std::fmt::Result {
         "stops within {:?} + {:?} + {:?}",
         server.drain_delay, server.drain_timeout, server.limits.shutdown_timeout
     )?;
+    if config.service.is_some() {
+        writeln!(out, "application servers may connect")?;
+    }
     if config.hubs.is_empty() {
         writeln!(out, "no hub")?;
     }
@@ -72,6 +75,7 @@ fn as_json(config: &Config, memory: &Memory) -> Value {
         "tls": config.server.tls.is_some(),
         "admin": config.admin,
         "accessKeys": config.keys.len(),
+        "service": config.service.is_some(),
         "hubs": hubs,
         "memory": { "terms": terms, "total": memory.total().map(clamp) },
         "warnings": config.warnings,

@@ -5,11 +5,12 @@ use super::forwarded::forwarded;
 use crate::admin::demo::{self, DemoOptions};
 use crate::config::{self, Config};
 use crate::lifetime::Lifetime;
-use crate::observe::{Counted, Exposition, Health, HubMetrics, Phase, ServerMetrics};
+use crate::observe::{Exposition, Figures, Health, Phase};
 use crate::rest::{self, Hook, ServerSeen};
-use crate::{Hub, Policy, Service, relay};
+use crate::service::Service;
+use crate::{Hub, Policy, relay};
 use axum::Router;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,18 +19,18 @@ use tokio_util::sync::CancellationToken;
 /// A server that is ready to listen.
 pub(super) struct Composition {
     pub(super) health: Health,
-    served: Arc<Served>,
+    hubs: Arc<Hubs>,
     /// Cancelled when somebody tells it to stop over its API.
     pub(super) stop: CancellationToken,
 }
 
-/// Every hub: those without code by their names, in lower case, and those of the service.
-struct Served {
+/// All hubs: those without code by their names, in lower case, and those of application servers.
+struct Hubs {
     relays: BTreeMap<String, Hub>,
     service: Option<Service>,
 }
 
-impl rest::Hubs for Served {
+impl rest::Hubs for Hubs {
     fn hub(&self, name: &str) -> Option<Arc<Lifetime>> {
         match self.relays.get(name) {
             Some(hub) => Some(hub.lifetime().clone()),
@@ -38,10 +39,7 @@ impl rest::Hubs for Served {
     }
 
     fn hub_to_keep(&self, name: &str) -> Option<Arc<Lifetime>> {
-        match self.relays.get(name) {
-            Some(hub) => Some(hub.lifetime().clone()),
-            None => Some(self.service.as_ref()?.open(name).ok()?.lifetime.clone()),
-        }
+        self.hub(name).or_else(|| Some(self.service.as_ref()?.open(name).ok()?.lifetime.clone()))
     }
 
     fn names(&self) -> Vec<String> {
@@ -64,31 +62,36 @@ impl rest::Hubs for Served {
     }
 }
 
-impl Counted for Served {
-    fn hubs(&self) -> Vec<(String, Arc<HubMetrics>)> {
-        let relays = self.relays.iter().map(|(name, hub)| (name.clone(), hub.metrics().clone()));
-        let of_service = self.service.iter().flat_map(Service::hubs);
-        relays.chain(of_service.map(|hub| (hub.name().to_string(), hub.metrics.clone()))).collect()
-    }
-
-    fn servers(&self) -> Vec<(String, Arc<ServerMetrics>)> {
-        let of_service = self.service.iter().flat_map(Service::hubs);
-        of_service.map(|hub| (hub.name().to_string(), hub.server_metrics.clone())).collect()
+impl Hubs {
+    fn figures(&self) -> Vec<Figures> {
+        let relays = self.relays.iter().map(|(name, hub)| Figures {
+            hub: name.clone(),
+            kind: "relay",
+            clients: hub.metrics().clone(),
+            servers: None,
+        });
+        let service = self.service.iter().flat_map(Service::hubs).map(|hub| Figures {
+            hub: hub.name().to_string(),
+            kind: "service",
+            clients: hub.metrics.clone(),
+            servers: Some(hub.server_metrics.clone()),
+        });
+        relays.chain(service).collect()
     }
 }
 
 impl Composition {
     pub(super) fn new(config: &Config) -> Self {
         let relays = config.hubs.iter().map(|(name, hub)| (name.clone(), relay_hub(hub, config.preset))).collect();
-        let served = Served { relays, service: service(config) };
-        Self { health: Health::default(), served: Arc::new(served), stop: CancellationToken::new() }
+        let hubs = Arc::new(Hubs { relays, service: service(config) });
+        Self { health: Health::default(), hubs, stop: CancellationToken::new() }
     }
 
     /// What clients, application servers and REST calls see.
     pub(super) fn data_routes(&self, config: &Config) -> Router {
         let mut clients = Router::new();
         for (name, hub) in &config.hubs {
-            let routes = self.served.relays[name].routes(&hub.path);
+            let routes = self.hubs.relays[name].routes(&hub.path);
             clients = clients.merge(match &hub.bearer {
                 Some(bearer) => routes.layer(bearer.clone()),
                 None => routes,
@@ -98,13 +101,11 @@ impl Composition {
         if let Some(cors) = &config.cors {
             clients = clients.layer(cors.clone());
         }
+        // these two see to tokens and origins themselves
+        let service = self.hubs.service.as_ref().map_or_else(by_query::nothing, Service::routes);
         let paths = config.hubs.iter().map(|(name, hub)| (name.clone(), hub.path.clone())).collect();
-        let service = self.served.service.as_ref().map_or_else(by_query::nothing, Service::routes);
-        let routes = by_query::by_query(service, clients.clone(), paths).merge(clients);
-        let routes = match self.rest_routes(config) {
-            Some(rest) => routes.merge(rest),
-            None => routes,
-        };
+        let service = by_query::by_query(service, clients.clone(), paths);
+        let routes = [service].into_iter().chain(self.rest_routes(config)).fold(clients, Router::merge);
         let routes = match &config.signing {
             Some(keys) if config.preset => {
                 routes.merge(demo::routes(DemoOptions { hub: "chat".into(), keys: keys.clone() }))
@@ -122,26 +123,27 @@ impl Composition {
         let (stop, health) = (self.stop.clone(), self.health.clone());
         options.drain = Some(Hook::new(move || stop.cancel()));
         options.ready = Some(Hook::new(move || health.phase() == Phase::Ready));
-        Some(rest::routes(self.served.clone(), keys, options))
+        Some(rest::routes(self.hubs.clone(), keys, options))
     }
 
     /// What operators see.
     pub(super) fn admin_routes(&self) -> Router {
-        let exposition = Exposition { started: Instant::now(), counted: self.served.clone() };
+        let hubs = self.hubs.clone();
+        let exposition = Exposition { started: Instant::now(), figures: Box::new(move || hubs.figures()) };
         self.health.routes().merge(exposition.routes())
     }
 
     /// Lets nobody in any more, and closes who is there, with permission to connect elsewhere. Returns whether all was over in time.
     pub(super) async fn drain(&self, within: Duration) -> bool {
         self.health.enter(Phase::Draining);
-        let relays = join_all(self.served.relays.values().map(|hub| hub.drain(within)));
+        let relays = join_all(self.hubs.relays.values().map(|hub| hub.drain(within)));
         let service = async {
-            match &self.served.service {
+            match &self.hubs.service {
                 Some(service) => service.drain(within).await,
                 None => true,
             }
         };
-        let (relays, service) = futures_util::future::join(relays, service).await;
+        let (relays, service) = join(relays, service).await;
         service && relays.into_iter().all(|done| done)
     }
 }
@@ -150,7 +152,6 @@ impl Composition {
 fn service(config: &Config) -> Option<Service> {
     let (keys, mut options) = (config.signing.clone()?, config.service.clone()?);
     options.reserved = config.hubs.keys().cloned().collect();
-    options.clients.trusts_forwarded |= !config.server.trusted_proxies.is_empty();
     Some(Service::new(keys, options))
 }
 

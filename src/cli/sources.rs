@@ -6,10 +6,11 @@ use crate::config::{Config, File, Secret, Setting, Sources};
 use std::env;
 use std::path::Path;
 
-/// Reads and checks the configuration. Without a file, and without a hub in the environment, it is the development preset.
+/// Reads and checks the configuration. Without a file, and without a hub or the service in the environment, it is the development preset.
 pub(super) fn load(file: Option<&Path>, flags: Vec<Setting>) -> Result<Config, Failure> {
     let mut settings = environment()?;
-    let preset = file.is_none() && !settings.iter().any(|setting| setting.is_below("hubs"));
+    let is_configured = |setting: &Setting| setting.is_below("hubs") || setting.is_below("service");
+    let preset = file.is_none() && !settings.iter().any(is_configured);
     settings.extend(flags);
     let file = file.map(File::read).transpose()?;
     let sources = Sources { preset, file, settings };

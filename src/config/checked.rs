@@ -7,7 +7,8 @@ use super::secret::{Secret, is_world_readable};
 use super::{ConfigError, Format, Sources, Tls};
 use crate::auth::{AccessKeyError, AccessKeys, DEVELOPMENT_KEY};
 use crate::rest::RestOptions;
-use crate::{Cors, ServeOptions, ServiceOptions};
+use crate::service::ServiceOptions;
+use crate::{Cors, ServeOptions};
 use axum::http::Uri;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -27,10 +28,10 @@ pub(crate) struct Config {
     pub(crate) signing: Option<AccessKeys>,
     pub(crate) cors: Option<Cors>,
     pub(crate) rest: RestOptions,
+    /// What application servers connect to, if they may.
+    pub(crate) service: Option<ServiceOptions>,
     /// By their names, in lower case.
     pub(crate) hubs: BTreeMap<String, Hub>,
-    /// Where application servers connect; `None`: nowhere.
-    pub(crate) service: Option<ServiceOptions>,
     /// Nothing was configured: what runs is for development.
     pub(crate) preset: bool,
     /// What an operator should know before it is served.
@@ -111,12 +112,12 @@ impl Config {
             server,
             admin,
             log: Log { format: raw.log.format, filter: filter(raw.log.filter)? },
-            keys,
             cors: cors(&raw.cors)?,
             rest: rest(raw.rest)?,
-            service: service(raw.service, signing.as_ref(), &hubs)?,
-            signing,
+            service: service(raw.service, signing.is_some(), &hubs)?,
             hubs,
+            signing,
+            keys,
             preset,
             warnings: Vec::new(),
         };
@@ -164,36 +165,6 @@ impl Config {
             _ => format!("{scheme}://{address}"),
         }
     }
-}
-
-/// A hub is either here, or somebody's who connects.
-fn service(
-    options: Option<ServiceOptions>,
-    signing: Option<&AccessKeys>,
-    hubs: &BTreeMap<String, Hub>,
-) -> Result<Option<ServiceOptions>, Problem> {
-    let Some(options) = options else { return Ok(None) };
-    if signing.is_none() {
-        let what = "`service` needs an access key, which its application servers have in their connection strings: set `keys.primary`";
-        return Err(Problem::new("service", what));
-    }
-    if let Some(twice) = options.hubs.iter().find(|hub| hubs.contains_key(&hub.to_ascii_lowercase())) {
-        let what = format!(
-            "the hub `{twice}` is also in the section `hubs`: it is either served here, or by application servers"
-        );
-        return Err(Problem::new("service.hubs", what));
-    }
-    for (key, value) in [
-        ("max_hubs", options.max_hubs),
-        ("max_server_connections", options.max_server_connections),
-        ("max_message_size", options.max_message_size),
-        ("outbound_limit", options.outbound_limit),
-    ] {
-        if value == 0 {
-            return Err(Problem::new(&format!("service.{key}"), format!("`service.{key}` has to be more than 0")));
-        }
-    }
-    Ok(Some(options))
 }
 
 impl Server {
@@ -340,6 +311,35 @@ fn rest(raw: RestOptions) -> Result<RestOptions, Problem> {
         return Err(Problem::new("rest.max_parallel_bodies", "`rest.max_parallel_bodies` has to be at least 1"));
     }
     Ok(raw)
+}
+
+/// A hub is either here, or somebody's who connects.
+fn service(raw: raw::Service, has_keys: bool, hubs: &BTreeMap<String, Hub>) -> Result<Option<ServiceOptions>, Problem> {
+    if !raw.enabled {
+        return Ok(None);
+    }
+    if !has_keys {
+        let what =
+            "[service]: application servers sign with an access key: set `keys.primary` (or HUBWIRE_KEYS__PRIMARY)";
+        return Err(Problem::new("service.enabled", what));
+    }
+    for (key, is_nothing) in [
+        ("servers.max_hubs", raw.servers.max_hubs == 0),
+        ("servers.max_server_connections", raw.servers.max_server_connections == 0),
+        ("clients.max_connections", raw.clients.max_connections == Some(0)),
+        ("clients.transport.transports", raw.clients.transport.transports.is_empty()),
+    ] {
+        if is_nothing {
+            return Err(Problem::new(&format!("service.{key}"), format!("`service.{key}` has to allow one at least")));
+        }
+    }
+    if let Some(twice) = raw.hubs.iter().find(|hub| hubs.contains_key(&hub.to_ascii_lowercase())) {
+        let what = format!(
+            "the hub `{twice}` is in the section `hubs` as well: either it is served here, or by application servers"
+        );
+        return Err(Problem::new("service.hubs", what));
+    }
+    Ok(Some(raw.options()))
 }
 
 fn cors(raw: &raw::Cors) -> Result<Option<Cors>, Problem> {

@@ -5,6 +5,7 @@ use crate::auth::{AccessKeys, ClientTokens};
 use crate::relay::{Action, RelayOptions};
 use crate::{AuthenticationRefresh, BearerError, HubOptions, JwtBearer, JwtBearerBuilder, Permissions, Policy};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// One hub that is served without code.
 #[derive(Debug)]
@@ -44,47 +45,48 @@ impl Hub {
         keys: Option<&AccessKeys>,
         warnings: &mut Vec<String>,
     ) -> Result<Self, Problem> {
-        let section = ["hubs", name];
-        let problem = |key: &str, what: String| Problem::below(&section, key, format!("[hubs.{name}]: {what}"));
-        let path = raw.path.unwrap_or_else(|| format!("/hubs/{internal}"));
-        check_path(&path).map_err(|what| problem("path", what))?;
-        if raw.access_keys && keys.is_none() && !raw.anonymous && raw.issuer.is_none() {
-            let what = "nobody could connect, as there is no access key: set `keys.primary` (or HUBWIRE_KEYS__PRIMARY, or \
-                        Azure__SignalR__ConnectionString), or name an `issuer`, or set `anonymous = true`";
-            return Err(problem("", what.into()));
-        }
-        if !raw.access_keys && !raw.anonymous && raw.issuer.is_none() {
-            let what = "nobody could connect: set `access_keys = true`, name an `issuer`, or set `anonymous = true`";
-            return Err(problem("access_keys", what.into()));
-        }
-        let mut options =
-            options(name, raw.connection, raw.transport, raw.max_parallel_invocations, raw.max_running_calls, warnings)
-                .map_err(|(key, what)| problem(key, what))?;
-        if raw.authentication_refresh {
-            let refresh = AuthenticationRefresh::default();
-            options.transport.authentication_refresh = Some(match raw.maximum_authentication {
-                Some(maximum) => refresh.with_maximum_expiration(maximum),
-                None => refresh,
-            });
-        } else if raw.maximum_authentication.is_some() {
-            let what = "`maximum_authentication` needs `authentication_refresh = true`";
-            return Err(problem("maximum_authentication", what.into()));
-        }
-        let own = keys.filter(|_| raw.access_keys).map(|keys| ClientTokens::new(keys.clone(), internal, &path));
-        let bearer = bearer(name, own, raw.issuer, warnings)?;
+        let problem = |(key, what): Wrong| Problem::below(&["hubs", name], key, format!("[hubs.{name}]: {what}"));
+        check_entrance(&raw, keys.is_some()).map_err(problem)?;
+        let path = path(raw.path.as_deref(), internal).map_err(problem)?;
+        let permissions = permissions(name, &raw.permissions)?;
         if raw.permissions.is_empty() {
             warnings.push(format!(
                 "[hubs.{name}] grants nothing: its clients receive what is sent over REST, and can do nothing themselves; see `permissions`"
             ));
         }
+        let own = keys.filter(|_| raw.access_keys).map(|keys| ClientTokens::new(keys.clone(), internal, &path));
         let mut options = RelayOptions::default()
-            .with_permissions(permissions(name, &raw.permissions)?)
-            .with_hub(options)
+            .with_permissions(permissions)
             .with_max_name_length(raw.max_name_length)
             .with_max_groups(raw.max_groups);
         options.max_members = raw.max_members;
-        Ok(Self { path, options, anonymous: raw.anonymous, bearer })
+        let anonymous = raw.anonymous;
+        let (issuer, hub) = hub_options(name, raw, warnings).map_err(problem)?;
+        let bearer = bearer(name, own, issuer, warnings)?;
+        Ok(Self { path, options: options.with_hub(hub), anonymous, bearer })
     }
+}
+
+/// A key, and what is wrong with its value.
+type Wrong = (&'static str, String);
+
+/// Somebody has to be able to come in.
+fn check_entrance(raw: &raw::Hub, has_keys: bool) -> Result<(), Wrong> {
+    if raw.anonymous || raw.issuer.is_some() || (raw.access_keys && has_keys) {
+        return Ok(());
+    }
+    Err(match raw.access_keys {
+        true => (
+            "",
+            "nobody could connect, as there is no access key: set `keys.primary` (or HUBWIRE_KEYS__PRIMARY, or \
+             Azure__SignalR__ConnectionString), or name an `issuer`, or set `anonymous = true`"
+                .into(),
+        ),
+        false => (
+            "access_keys",
+            "nobody could connect: set `access_keys = true`, name an `issuer`, or set `anonymous = true`".into(),
+        ),
+    })
 }
 
 fn check_name(name: &str) -> Result<(), Problem> {
@@ -101,42 +103,42 @@ fn check_name(name: &str) -> Result<(), Problem> {
     Err(Problem::below(&["hubs", name], "", what))
 }
 
-fn check_path(path: &str) -> Result<(), String> {
-    if !path.starts_with('/') || path.len() < 2 || path.contains(['{', '}', '*', '?', '#', ' ', '%', ':']) {
-        return Err(format!("`path`: `{path}` has to begin with a slash and to be plain, such as \"/hubs/chat\""));
+/// Where it is served: without a slash at the end, and apart from what the server has of its own.
+fn path(written: Option<&str>, name: &str) -> Result<String, Wrong> {
+    let Some(written) = written else { return Ok(format!("/hubs/{name}")) };
+    let wrong = |what: String| Err(("path", format!("`path`: {what}")));
+    let path = written.trim_end_matches('/');
+    if !path.starts_with('/') || path.contains("//") || path.contains(['{', '}', '*', '?', '#', ' ', '%', ':']) {
+        return wrong(format!("`{written}` has to begin with a slash and to be plain, such as \"/hubs/chat\""));
     }
-    let first = path[1..].split('/').next().unwrap_or_default();
-    if RESERVED.contains(&first) {
-        return Err(format!("`path`: what is below /{first} is the server's own; \"/hubs{path}\" is free"));
+    let mut parts = path[1..].split('/');
+    let (first, last) = (parts.next().unwrap_or_default(), parts.next_back().unwrap_or_default());
+    if RESERVED.iter().any(|own| own.eq_ignore_ascii_case(first)) {
+        return wrong(format!("what is below /{first} is the server's own; \"/hubs{path}\" is free"));
     }
-    Ok(())
+    if ["negotiate", "refresh"].contains(&last) {
+        return wrong(format!("/{last} at the end is where clients negotiate or refresh"));
+    }
+    Ok(path.to_owned())
 }
 
-fn options(
+/// The options of the hub itself, and what is left: the issuer.
+fn hub_options(
     name: &str,
-    connection: crate::ConnectionOptions,
-    transport: crate::TransportOptions,
-    parallel: usize,
-    running: usize,
+    raw: raw::Hub,
     warnings: &mut Vec<String>,
-) -> Result<HubOptions, (&'static str, String)> {
-    if parallel == 0 {
-        return Err(("max_parallel_invocations", "`max_parallel_invocations` has to be at least 1".into()));
-    }
-    if running == 0 {
-        return Err(("max_running_calls", "`max_running_calls` has to be at least 1".into()));
-    }
-    if connection.protocols.is_empty() {
-        return Err((
-            "connection.protocols",
-            "`connection.protocols` has to name `json`, `messagepack` or both".into(),
-        ));
-    }
-    if transport.transports.is_empty() {
-        return Err(("transport.transports", "`transport.transports` has to name at least one".into()));
-    }
-    if transport.max_connections == 0 {
-        return Err(("transport.max_connections", "`transport.max_connections` of 0 would let nobody in".into()));
+) -> Result<(Option<raw::Issuer>, HubOptions), Wrong> {
+    let raw::Hub { connection, mut transport, max_parallel_invocations, max_running_calls, .. } = raw;
+    for (key, is_nothing) in [
+        ("max_parallel_invocations", max_parallel_invocations == 0),
+        ("max_running_calls", max_running_calls == 0),
+        ("connection.protocols", connection.protocols.is_empty()),
+        ("transport.transports", transport.transports.is_empty()),
+        ("transport.max_connections", transport.max_connections == 0),
+    ] {
+        if is_nothing {
+            return Err((key, format!("`{key}` has to allow one at least")));
+        }
     }
     if !(0..=1).contains(&transport.minimum_negotiate_version) {
         return Err(("transport.minimum_negotiate_version", "`transport.minimum_negotiate_version` is 0 or 1".into()));
@@ -146,11 +148,24 @@ fn options(
             "[hubs.{name}.connection]: clients usually ping as often as `keep_alive_interval` says; `client_timeout` should be twice that"
         ));
     }
-    Ok(HubOptions::default()
+    transport.authentication_refresh = refresh(raw.authentication_refresh, raw.maximum_authentication)?;
+    let options = HubOptions::default()
         .with_connection(connection)
         .with_transport(transport)
-        .with_max_parallel_invocations(parallel)
-        .with_max_running_calls(running))
+        .with_max_parallel_invocations(max_parallel_invocations)
+        .with_max_running_calls(max_running_calls);
+    Ok((raw.issuer, options))
+}
+
+fn refresh(allowed: bool, maximum: Option<Duration>) -> Result<Option<AuthenticationRefresh>, Wrong> {
+    match (allowed, maximum) {
+        (false, Some(_)) => {
+            Err(("maximum_authentication", "`maximum_authentication` needs `authentication_refresh = true`".into()))
+        }
+        (false, None) => Ok(None),
+        (true, None) => Ok(Some(AuthenticationRefresh::default())),
+        (true, Some(maximum)) => Ok(Some(AuthenticationRefresh::default().with_maximum_expiration(maximum))),
+    }
 }
 
 /// What takes a hub's tokens: the access keys' own, and those of an issuer.

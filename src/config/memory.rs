@@ -1,8 +1,7 @@
 //! What clients can make the server hold at most, by the limits of a configuration.
 
 use super::{Config, Hub};
-use crate::ServiceOptions;
-use crate::units::show_size;
+use crate::service::ServiceOptions;
 use std::fmt;
 
 /// The worst case, term by term.
@@ -33,11 +32,11 @@ impl Memory {
         if config.server.tls.is_some() {
             terms.push(Term::new("TCP connections: TLS", sockets, TLS));
         }
+        if let Some(service) = &config.service {
+            terms.extend(service_terms(service));
+        }
         for (name, hub) in &config.hubs {
             terms.extend(hub_terms(name, hub));
-        }
-        if let Some(service) = &config.service {
-            terms.extend(service_terms(service, sockets));
         }
         Self { terms }
     }
@@ -50,6 +49,38 @@ impl Memory {
     pub(crate) fn total(&self) -> Option<u128> {
         self.terms.iter().map(Term::total).sum()
     }
+}
+
+fn service_terms(service: &ServiceOptions) -> Vec<Term> {
+    let (clients, hubs) = (&service.clients, service.max_hubs as u64);
+    let most = clients.max_connections.unwrap_or(usize::MAX).min(clients.transport.max_connections) as u64;
+    let count = hubs.saturating_mul(most);
+    let servers = service.max_server_connections as u64;
+    let term = |what: &str, count: u64, each: usize| Term::new(&format!("service: {what}"), count, each as u64);
+    let mut terms = vec![
+        term("server connections, reading", servers, SERVER_READ),
+        term("server connections: a message (servers.max_message_size)", servers, service.max_message_size),
+        term(
+            "server connections: what waits (servers.outbound_limit)",
+            servers,
+            service.outbound_limit.saturating_mul(2),
+        ),
+        term("clients, idle", count, IDLE),
+        term(
+            "clients: messages from others that wait (connection.outbound_limit)",
+            count,
+            clients.connection.outbound_limit,
+        ),
+        term("clients: answers of their server that wait (clients.relay_limit)", count, clients.relay_limit),
+        term("clients: posted and not read (clients.transport.inbox_limit)", count, clients.transport.inbox_limit),
+        term("bodies of POSTs (clients.transport.post_budget)", hubs, clients.transport.post_budget),
+    ];
+    terms.push(Term {
+        what: "service: clients: part of a message (connection.maximum_receive_message_size)".into(),
+        count,
+        each: clients.connection.maximum_receive_message_size.map(|bytes| bytes as u64),
+    });
+    terms
 }
 
 fn hub_terms(name: &str, hub: &Hub) -> Vec<Term> {
@@ -83,35 +114,6 @@ fn hub_terms(name: &str, hub: &Hub) -> Vec<Term> {
     terms
 }
 
-fn service_terms(options: &ServiceOptions, sockets: u64) -> Vec<Term> {
-    let (clients, servers) = (&options.clients, options.max_server_connections as u64);
-    let connection = &clients.connection;
-    // the limit is one for each hub; no more clients can come than there are sockets
-    let count = sockets.min((clients.transport.max_connections as u64).saturating_mul(options.max_hubs as u64));
-    let term = |what: &str, count: u64, each: usize| Term::new(&format!("service: {what}"), count, each as u64);
-    vec![
-        term(
-            "server connections: what waits (outbound_limit, twice)",
-            servers,
-            2 * options.outbound_limit + READ_BUFFER,
-        ),
-        term("server connections: part of a message (max_message_size)", servers, options.max_message_size),
-        term("clients, idle, with what is kept of their requests", count, PASSED_ON),
-        term("clients: what their servers sent them (relay_limit)", count, clients.relay_limit),
-        term("clients: messages from others that wait (outbound_limit)", count, connection.outbound_limit),
-        Term {
-            what: "service: clients: part of a message (maximum_receive_message_size)".into(),
-            count,
-            each: connection.maximum_receive_message_size.map(|bytes| bytes as u64),
-        },
-        term("clients: kept to resume (stateful_reconnect_buffer)", count, connection.stateful_reconnect_buffer),
-        term("bodies of POSTs (post_budget), for each hub", options.max_hubs as u64, clients.transport.post_budget),
-        term("questions to clients (max_client_results), for each hub", options.max_hubs as u64, {
-            options.max_client_results.saturating_mul(QUESTION)
-        }),
-    ]
-}
-
 impl Term {
     fn new(what: &str, count: u64, each: u64) -> Self {
         Self { what: what.into(), count, each: Some(each) }
@@ -142,19 +144,34 @@ impl fmt::Display for Memory {
     }
 }
 
+/// Writes a size as briefly as it can be read at a glance.
+fn show_size(bytes: u128) -> String {
+    let units = [("GiB", 1_u128 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match units.into_iter().find(|(_, unit)| bytes >= *unit) {
+        Some((name, unit)) => format!("{:.1} {name}", bytes as f64 / unit as f64),
+        None => format!("{bytes} B"),
+    }
+}
+
 /// An idle connection with a user, claims and groups, as measured.
 const IDLE: usize = 2 * 1024;
 /// What TLS adds to a connection, as measured.
 const TLS: u64 = 8_704;
 /// Windows of an HTTP/2 connection: four times that of a stream.
 const HTTP2: u64 = 4 * 64 * 1024;
-/// What a server connection reads into.
-const READ_BUFFER: usize = 32 * 1024;
-/// An idle client of the service, with a token, headers and a query of the longest kind that the libraries make.
-const PASSED_ON: usize = 3 * 1024 + 16 * 1024;
-/// A question of an application server that waits for a client.
-const QUESTION: usize = 300;
 const NEGOTIATED: usize = 150;
+/// Buffer of an application server's connection.
+const SERVER_READ: usize = 32 * 1024;
 const GROUP: usize = 100;
 /// A call's task and its entries; its arguments are counted above.
 const CALL: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_shown_in_one_figure() {
+        assert_eq!([show_size(12), show_size(65_536), show_size(3 << 29)], ["12 B", "64.0 KiB", "1.5 GiB"]);
+    }
+}

@@ -3,8 +3,9 @@
 use super::secret::Secret;
 use crate::relay::RelayOptions;
 use crate::rest::RestOptions;
+use crate::service::{ClientOptions, ServiceOptions};
 use crate::units;
-use crate::{ConnectionOptions, HubOptions, ServeOptions, ServiceOptions, TransportOptions};
+use crate::{ConnectionOptions, HubOptions, ServeOptions, SlowReceiver, TransportOptions};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -20,8 +21,8 @@ pub(super) struct Raw {
     pub(super) keys: Keys,
     pub(super) cors: Cors,
     pub(super) rest: RestOptions,
+    pub(super) service: Service,
     pub(super) hubs: BTreeMap<String, Hub>,
-    pub(super) service: Option<ServiceOptions>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -103,6 +104,70 @@ pub(super) struct Keys {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Cors {
     pub(super) origins: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Service {
+    pub(super) enabled: bool,
+    pub(super) mode: Mode,
+    pub(super) hubs: Vec<String>,
+    pub(super) servers: ServiceOptions,
+    pub(super) clients: ClientOptions,
+    pub(super) connection: ServiceConnection,
+}
+
+/// Who serves the clients of the service.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Mode {
+    /// Application servers that are connected.
+    #[default]
+    Default,
+}
+
+/// What can be set of the connections of the service's clients: the rest is their application server's to say.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ServiceConnection {
+    #[serde(deserialize_with = "units::size_or_none::deserialize")]
+    pub(super) maximum_receive_message_size: Option<usize>,
+    #[serde(deserialize_with = "units::size::deserialize")]
+    pub(super) outbound_limit: usize,
+    pub(super) slow_receiver: SlowReceiver,
+    #[serde(deserialize_with = "units::duration::deserialize")]
+    pub(super) send_timeout: Duration,
+    pub(super) max_resumable: usize,
+    pub(super) max_resumable_per_owner: usize,
+}
+
+impl Default for ServiceConnection {
+    fn default() -> Self {
+        let connection = ClientOptions::default().connection;
+        Self {
+            maximum_receive_message_size: connection.maximum_receive_message_size,
+            outbound_limit: connection.outbound_limit,
+            slow_receiver: connection.slow_receiver,
+            send_timeout: connection.send_timeout,
+            max_resumable: connection.max_resumable,
+            max_resumable_per_owner: connection.max_resumable_per_owner,
+        }
+    }
+}
+
+impl Service {
+    pub(super) fn options(self) -> ServiceOptions {
+        let Self { mut servers, mut clients, connection, hubs, mode: Mode::Default, .. } = self;
+        servers.hubs = hubs;
+        clients.connection.maximum_receive_message_size = connection.maximum_receive_message_size;
+        clients.connection.outbound_limit = connection.outbound_limit;
+        clients.connection.slow_receiver = connection.slow_receiver;
+        clients.connection.send_timeout = connection.send_timeout;
+        clients.connection.max_resumable = connection.max_resumable;
+        clients.connection.max_resumable_per_owner = connection.max_resumable_per_owner;
+        servers.clients = clients;
+        servers
+    }
 }
 
 #[derive(Debug, Deserialize)]

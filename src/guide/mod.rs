@@ -31,3 +31,9 @@
 ///
 #[doc = include_str!("client_address.md")]
 pub mod proxies {}
+
+/// The program `hubwire`, for those who run it.
+///
+#[doc = include_str!("server.md")]
+#[cfg(feature = "server")]
+pub mod server {}

@@ -15,22 +15,26 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// What `/metrics` shows: the process, and each hub by its name. Names come from the configuration, never from a client.
+/// What `/metrics` shows: the process, and each hub by its name. Names come from the configuration, or from whoever has an access key.
 pub(crate) struct Exposition {
     pub(crate) started: Instant,
-    pub(crate) counted: Arc<dyn Counted>,
+    /// All hubs that there are now.
+    pub(crate) figures: Box<dyn Fn() -> Vec<Figures> + Send + Sync>,
 }
 
-/// Where the counters are, by hub.
-pub(crate) trait Counted: Send + Sync + 'static {
-    fn hubs(&self) -> Vec<(String, Arc<HubMetrics>)>;
-    /// Of application servers.
-    fn servers(&self) -> Vec<(String, Arc<ServerMetrics>)>;
+/// The figures of one hub.
+pub(crate) struct Figures {
+    pub(crate) hub: String,
+    /// Who has it: a relay and an application server can have hubs of the same name.
+    pub(crate) kind: &'static str,
+    pub(crate) clients: Arc<HubMetrics>,
+    /// Of its application servers.
+    pub(crate) servers: Option<Arc<ServerMetrics>>,
 }
 
-impl fmt::Debug for Exposition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Exposition").field("started", &self.started).finish_non_exhaustive()
+impl Figures {
+    fn labels(&self) -> [(&str, &str); 2] {
+        [("hub", &self.hub), ("kind", self.kind)]
     }
 }
 
@@ -72,71 +76,60 @@ impl Exposition {
         }
         Ok(())
     }
-
-    fn counter<M>(
-        encoder: &mut DescriptorEncoder<'_>,
-        hubs: &[(String, Arc<M>)],
-        (name, help, value): Row<M>,
-    ) -> fmt::Result {
-        let mut family = encoder.encode_descriptor(name, help, None, COUNTER)?;
-        for (hub, metrics) in hubs {
-            ConstCounter::new(value(metrics)).encode(family.encode_family(&[("hub", hub.as_str())])?)?;
-        }
-        Ok(())
-    }
 }
 
 impl Collector for Exposition {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.process(&mut encoder)?;
-        let (hubs, servers) = (self.counted.hubs(), self.counted.servers());
+        let hubs = (self.figures)();
         let mut open = encoder.encode_descriptor("hubwire_connections", "Connections that are open", None, GAUGE)?;
-        for (hub, metrics) in &hubs {
-            let value = i64::try_from(metrics.connections.value()).unwrap_or(i64::MAX);
-            ConstGauge::new(value).encode(open.encode_family(&[("hub", hub.as_str())])?)?;
+        for hub in &hubs {
+            gauge(hub.clients.connections.value()).encode(open.encode_family(&hub.labels())?)?;
         }
-        let mut open = encoder.encode_descriptor(
-            "hubwire_server_connections",
-            "Connections of application servers that are open",
-            None,
-            GAUGE,
-        )?;
-        for (hub, metrics) in &servers {
-            let value = i64::try_from(metrics.connections.value()).unwrap_or(i64::MAX);
-            ConstGauge::new(value).encode(open.encode_family(&[("hub", hub.as_str())])?)?;
-        }
-        let mut ended = encoder.encode_descriptor(
-            "hubwire_server_connections_ended",
-            "Connections of application servers that have ended, by reason",
-            None,
-            COUNTER,
-        )?;
-        for (hub, metrics) in &servers {
-            for (reason, count) in metrics.endings() {
-                let labels = [("hub", hub.as_str()), ("reason", reason)];
-                ConstCounter::new(count).encode(ended.encode_family(&labels)?)?;
+        let help = "Connections that have ended, by reason";
+        let mut ended = encoder.encode_descriptor("hubwire_connections_ended", help, None, COUNTER)?;
+        for hub in &hubs {
+            for (reason, count) in hub.clients.stats().ended {
+                let [name, kind] = hub.labels();
+                ConstCounter::new(count).encode(ended.encode_family(&[name, kind, ("reason", reason)])?)?;
             }
         }
-        let mut ended = encoder.encode_descriptor(
-            "hubwire_connections_ended",
-            "Connections that have ended, by reason",
-            None,
-            COUNTER,
-        )?;
-        for (hub, metrics) in &hubs {
-            for (reason, count) in metrics.stats().ended {
-                let labels = [("hub", hub.as_str()), ("reason", reason)];
-                ConstCounter::new(count).encode(ended.encode_family(&labels)?)?;
+        for (name, help, value) in COUNTERS {
+            let mut family = encoder.encode_descriptor(name, help, None, COUNTER)?;
+            for hub in &hubs {
+                ConstCounter::new(value(&hub.clients)).encode(family.encode_family(&hub.labels())?)?;
             }
         }
-        for row in COUNTERS {
-            Self::counter(&mut encoder, &hubs, row)?;
-        }
-        for row in SERVER_COUNTERS {
-            Self::counter(&mut encoder, &servers, row)?;
-        }
-        Ok(())
+        servers(&mut encoder, &hubs)
     }
+}
+
+/// The application servers of the service's hubs.
+fn servers(encoder: &mut DescriptorEncoder<'_>, hubs: &[Figures]) -> fmt::Result {
+    let servers = || hubs.iter().filter_map(|hub| Some((hub.hub.as_str(), hub.servers.as_ref()?)));
+    let help = "Connections of application servers that are open";
+    let mut open = encoder.encode_descriptor("hubwire_server_connections", help, None, GAUGE)?;
+    for (hub, metrics) in servers() {
+        gauge(metrics.connections.value()).encode(open.encode_family(&[("hub", hub)])?)?;
+    }
+    let help = "Connections of application servers that have ended, by reason";
+    let mut ended = encoder.encode_descriptor("hubwire_server_connections_ended", help, None, COUNTER)?;
+    for (hub, metrics) in servers() {
+        for (reason, count) in metrics.endings() {
+            ConstCounter::new(count).encode(ended.encode_family(&[("hub", hub), ("reason", reason)])?)?;
+        }
+    }
+    for (name, help, value) in SERVER_COUNTERS {
+        let mut family = encoder.encode_descriptor(name, help, None, COUNTER)?;
+        for (hub, metrics) in servers() {
+            ConstCounter::new(value(metrics)).encode(family.encode_family(&[("hub", hub)])?)?;
+        }
+    }
+    Ok(())
+}
+
+fn gauge(value: u64) -> ConstGauge<i64> {
+    ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX))
 }
 
 fn labelled(mut family: MetricEncoder<'_>, labels: &impl EncodeLabelSet, metric: impl EncodeMetric) -> fmt::Result {
@@ -179,13 +172,17 @@ const COUNTERS: [Row<HubMetrics>; 6] = [
 ];
 const SERVER_COUNTERS: [Row<ServerMetrics>; 5] = [
     ("hubwire_server_messages_received", "Messages from application servers", |m| m.received_messages.value()),
-    ("hubwire_server_bytes_received", "Bytes from application servers", |m| m.received_bytes.value()),
+    ("hubwire_server_bytes_received", "Bytes of messages from application servers", |m| m.received_bytes.value()),
     ("hubwire_server_messages_sent", "Messages to application servers", |m| m.sent_messages.value()),
-    ("hubwire_server_bytes_sent", "Bytes to application servers", |m| m.sent_bytes.value()),
-    ("hubwire_server_requests_failed", "Requests of application servers that came to an error", |m| {
-        m.acks_failed.value()
-    }),
+    ("hubwire_server_bytes_sent", "Bytes that have left for application servers", |m| m.sent_bytes.value()),
+    ("hubwire_server_acks_failed", "Requests of application servers that came to an error", |m| m.acks_failed.value()),
 ];
 const GAUGE: prometheus_client::metrics::MetricType = prometheus_client::metrics::MetricType::Gauge;
 const COUNTER: prometheus_client::metrics::MetricType = prometheus_client::metrics::MetricType::Counter;
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+impl fmt::Debug for Exposition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exposition").finish_non_exhaustive()
+    }
+}

@@ -23,7 +23,7 @@ pub(crate) use client::{ClientFace, client_routes};
 pub(crate) use client_results::ClientResults;
 pub(crate) use clients::{Client, Credentials, Refreshed};
 pub(crate) use hub::ServiceHub;
-pub use options::{ServiceMode, ServiceOptions};
+pub use options::ServiceOptions;
 pub(crate) use routing::{Servers, Sticky};
 pub(crate) use server_connection::{SendRefused, ServerFacts, ServerGone, ServerKind, ServerLink};
 pub(crate) use service::NoHub;

@@ -8,10 +8,9 @@ use std::time::Duration;
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ServiceOptions {
-    /// Who serves clients. Default, and so far only: application servers.
-    pub mode: ServiceMode,
     /// The hubs that there may be, without regard to case; tokens for others are answered 404. Default none: any hub that there is a valid
     /// token for.
+    #[serde(skip)]
     pub hubs: Vec<String>,
     /// Names that are taken by somebody else, in lower case: no hub here has them.
     #[serde(skip)]
@@ -58,23 +57,13 @@ pub struct ServiceOptions {
     #[serde(deserialize_with = "units::duration::deserialize")]
     pub client_result_timeout: Duration,
     /// Of the face towards clients.
+    #[serde(skip)]
     pub clients: ClientOptions,
-}
-
-/// Who serves the clients of a service.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum ServiceMode {
-    /// Application servers that are connected; without one a client is refused.
-    #[default]
-    Default,
 }
 
 impl Default for ServiceOptions {
     fn default() -> Self {
         Self {
-            mode: ServiceMode::default(),
             hubs: Vec::new(),
             reserved: Vec::new(),
             app_servers: true,

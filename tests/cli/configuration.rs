@@ -22,7 +22,7 @@ fn a_typo_is_named_with_what_was_meant_and_its_line() {
         ("[sever]\n", "FILE, line 1: unknown key `sever` at the top: did you mean `server`?"),
         (
             "\n\nport = 1\n",
-            "FILE, line 3: unknown key `port` at the top: known are `server`, `admin`, `log`, `keys`, `cors`, `rest`, `hubs`",
+            "FILE, line 3: unknown key `port` at the top: known are `server`, `admin`, `log`, `keys`, `cors`, `rest`, `service`, `hubs`",
         ),
         (
             "[hubs.chat.connection]\n# a comment\nclient_time_out = \"30s\"\n",
@@ -83,6 +83,22 @@ fn a_wrong_value_names_its_line_and_what_is_allowed() {
         (
             "[hubs.a]\nanonymous = true\n[hubs.b]\nanonymous = true\npath = \"/hubs/a\"\n",
             "FILE, line 3: [hubs.b] and [hubs.a] have the same name or path",
+        ),
+        (
+            "[hubs.a]\nanonymous = true\n[hubs.b]\nanonymous = true\npath = \"/hubs/a/\"\n",
+            "FILE, line 3: [hubs.b] and [hubs.a] have the same name or path",
+        ),
+        (
+            "[hubs.a]\nanonymous = true\npath = \"/x/negotiate\"\n",
+            "FILE, line 3: [hubs.a]: `path`: /negotiate at the end is where clients negotiate or refresh",
+        ),
+        (
+            "[hubs.a]\nanonymous = true\n[hubs.a.transport]\ntransports = []\n",
+            "FILE, line 4: [hubs.a]: `transport.transports` has to allow one at least",
+        ),
+        (
+            "[hubs.a]\nanonymous = true\nmaximum_authentication = \"1h\"\n",
+            "FILE, line 3: [hubs.a]: `maximum_authentication` needs `authentication_refresh = true`",
         ),
         ("[cors]\norigins = [\"app.example\"]\n", "FILE, line 2: `cors.origins`: `app.example` is no origin"),
         (
@@ -386,8 +402,7 @@ async fn what_is_configured_is_what_is_served() {
     let refused = ann.call("JoinGroup", json!(["g"])).await.unwrap_err();
     assert!(refused.contains("join"), "{refused}");
     let second = format!("/live?access_token={editor}");
-    let upgrade = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    let full = crate::program::request_upgrade(server.data, &second, upgrade).await;
+    let full = crate::program::request_upgrade(server.data, &second).await;
     assert_eq!(full.status, 429);
     ann.leave().await;
 }

@@ -1,10 +1,13 @@
 //! How a server stops: what its clients see, in which order, and with which status it ends.
 
 use crate::eventually;
-use crate::program::{Server, get, run};
+use crate::program::{Server, get, post, run};
 use crate::support::hub::Client;
+use crate::support::within;
 use serde_json::json;
 use std::time::Instant;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const OPEN: &str = "[hubs.chat]\nanonymous = true\npermissions = [{ who = \"everyone\", may = \"*\" }]\n";
 
@@ -23,7 +26,7 @@ async fn sent_elsewhere(client: &mut Client) -> usize {
 
 #[tokio::test]
 async fn a_thousand_clients_are_sent_elsewhere_and_streams_finish() {
-    let mut server = Server::preset();
+    let mut server = Server::preset_with(&["--drain-timeout", "30s"]);
     let mut idle = Vec::new();
     for _ in 0..900 {
         idle.push(server.connect("/hubs/chat").await);
@@ -58,16 +61,7 @@ async fn a_thousand_clients_are_sent_elsewhere_and_streams_finish() {
 
 #[tokio::test]
 async fn a_stream_without_end_is_cut_with_permission_to_connect_again() {
-    let mut server = Server::start(&mut crate::program::hubwire(&[
-        "--listen",
-        "127.0.0.1:0",
-        "--admin",
-        "127.0.0.1:0",
-        "--log-format",
-        "json",
-        "--drain-timeout",
-        "2s",
-    ]));
+    let mut server = Server::preset_with(&["--drain-timeout", "2s"]);
     let mut client = server.connect("/hubs/chat").await;
     stream(&mut client, 10_000, 10).await;
     server.signal("INT");
@@ -93,7 +87,7 @@ async fn readiness_goes_first_and_clients_are_still_taken() {
 
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
-    let mut server = Server::preset();
+    let mut server = Server::preset_with(&["--drain-timeout", "30s"]);
     let mut client = server.connect("/hubs/chat").await;
     stream(&mut client, 10_000, 1000).await;
     server.signal("TERM");
@@ -126,7 +120,7 @@ async fn the_verb_does_what_the_signal_does() {
 
 #[tokio::test]
 async fn nobody_new_gets_in_while_calls_finish() {
-    let mut server = Server::preset();
+    let mut server = Server::preset_with(&["--drain-timeout", "30s"]);
     let mut client = server.connect("/hubs/chat").await;
     stream(&mut client, 30, 100).await;
     server.signal("TERM");
@@ -136,6 +130,52 @@ async fn nobody_new_gets_in_while_calls_finish() {
     assert_eq!(items.last(), Some(&json!(30)));
     sent_elsewhere(&mut client).await;
     assert_eq!(server.ended().await.code(), Some(0));
-    let refused = tokio::net::TcpStream::connect(server.data).await;
+    let refused = TcpStream::connect(server.data).await;
     assert!(refused.is_err(), "nobody listens any more");
+}
+
+#[tokio::test]
+async fn who_watches_a_group_is_not_waited_for() {
+    let mut server = Server::configured(&format!("[server]\ndrain_timeout = \"1h\"\n{OPEN}"));
+    let mut client = server.connect("/hubs/chat").await;
+    client.call("JoinGroup", json!(["g"])).await.unwrap();
+    client.say(json!({ "type": 4, "invocationId": "s", "target": "PresenceChanges", "arguments": ["g"] })).await;
+    client.first("who is there", |message| message.kind() == 2).await;
+    server.signal("TERM");
+    let (messages, code) = client.until_end().await;
+    let seen: Vec<_> = messages.into_iter().map(|message| message.json).collect();
+    let end = [json!({ "type": 3, "invocationId": "s" }), json!({ "type": 7, "allowReconnect": true })];
+    assert_eq!((&*seen, code), (&end[..], Some(1000)));
+    assert_eq!(server.ended().await.code(), Some(0));
+}
+
+/// Opens a connection over HTTP, and gives where its requests go.
+async fn negotiate(server: &Server) -> String {
+    let answer = post(server.data, "POST", "/hubs/chat/negotiate?negotiateVersion=1", "", "").await.json();
+    format!("/hubs/chat?id={}", answer["connectionToken"].as_str().expect("a token"))
+}
+
+#[tokio::test]
+async fn clients_over_http_hear_it_too() {
+    let mut server = Server::preset();
+    let handshake = "{\"protocol\":\"json\",\"version\":1}\u{1e}";
+    let polled = negotiate(&server).await;
+    assert_eq!(get(server.data, &polled).await.status, 200);
+    post(server.data, "POST", &polled, "", handshake).await;
+    assert_eq!(get(server.data, &polled).await.text(), "{}\u{1e}");
+
+    let streamed = negotiate(&server).await;
+    let mut events = TcpStream::connect(server.data).await.unwrap();
+    let request = format!("GET {streamed} HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n");
+    events.write_all(request.as_bytes()).await.unwrap();
+    eventually!(post(server.data, "POST", &streamed, "", handshake).await.status == 200);
+
+    server.signal("TERM");
+    let goodbye = "{\"type\":7,\"allowReconnect\":true}\u{1e}";
+    eventually!(get(server.data, &polled).await.text().contains(goodbye));
+    assert_eq!(get(server.data, &polled).await.status, 204, "that was the last");
+    let mut heard = String::new();
+    within("the end of the event stream", events.read_to_string(&mut heard)).await.unwrap();
+    assert!(heard.contains(goodbye), "{heard}");
+    assert_eq!(server.ended().await.code(), Some(0));
 }

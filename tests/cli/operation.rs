@@ -41,20 +41,24 @@ async fn metrics(server: &Server) -> BTreeMap<String, f64> {
 async fn metrics_count_what_happens() {
     let server = Server::preset();
     let before = metrics(&server).await;
-    assert_eq!(before["hubwire_connections{hub=\"chat\"}"], 0.0);
+    assert_eq!(before["hubwire_connections{hub=\"chat\",kind=\"relay\"}"], 0.0);
     assert_eq!(before[concat!("hubwire_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}")], 1.0);
     assert!(before["process_resident_memory_bytes"] > 1e6 && before["process_open_fds"] > 5.0);
     let client = server.connect("/hubs/chat").await;
     let lost = server.connect("/hubs/chat").await;
-    assert_eq!(metrics(&server).await["hubwire_connections{hub=\"chat\"}"], 2.0);
+    assert_eq!(metrics(&server).await["hubwire_connections{hub=\"chat\",kind=\"relay\"}"], 2.0);
     client.leave().await;
     drop(lost);
-    eventually!(metrics(&server).await["hubwire_connections{hub=\"chat\"}"] == 0.0);
+    eventually!(metrics(&server).await["hubwire_connections{hub=\"chat\",kind=\"relay\"}"] == 0.0);
     let after = metrics(&server).await;
-    assert_eq!(after["hubwire_connections_ended_total{hub=\"chat\",reason=\"client_closed\"}"], 1.0);
-    assert_eq!(after["hubwire_connections_ended_total{hub=\"chat\",reason=\"transport_lost\"}"], 1.0);
-    assert_eq!(after["hubwire_sockets_raw_total{hub=\"chat\"}"], 2.0);
+    assert_eq!(after["hubwire_connections_ended_total{hub=\"chat\",kind=\"relay\",reason=\"client_closed\"}"], 1.0);
+    assert_eq!(after["hubwire_connections_ended_total{hub=\"chat\",kind=\"relay\",reason=\"transport_lost\"}"], 1.0);
+    assert_eq!(after["hubwire_sockets_raw_total{hub=\"chat\",kind=\"relay\"}"], 2.0);
     assert!(after["hubwire_uptime_seconds"] > before["hubwire_uptime_seconds"]);
+    let page = include_str!("../../src/guide/server.md");
+    for name in after.keys().map(|sample| sample.split('{').next().unwrap()) {
+        assert!(page.contains(&format!("`{name}")), "{name} is documented");
+    }
 }
 
 #[tokio::test]
@@ -169,7 +173,7 @@ async fn a_hub_is_served_over_tls_and_its_certificate_is_read_again() {
         .await
         .unwrap();
     until(&mut stream, "over TLS").await;
-    assert_eq!(metrics(&server).await["hubwire_sockets_boxed_total{hub=\"chat\"}"], 1.0);
+    assert_eq!(metrics(&server).await["hubwire_sockets_boxed_total{hub=\"chat\",kind=\"relay\"}"], 1.0);
 
     // who speaks no TLS is let go, and takes nobody's place
     let mut plain = TcpStream::connect(server.data).await.unwrap();
@@ -284,4 +288,25 @@ async fn sockets_of_the_service_manager_are_taken_by_name_or_in_order() {
         server.signal("TERM");
         assert_eq!(server.ended().await.code(), Some(0));
     }
+}
+
+#[tokio::test]
+async fn application_servers_are_let_in_where_that_is_configured() {
+    let server = Server::preset();
+    let token = |server: &Server, whom: &str| {
+        run(&mut server.verb(&["token", "--for", whom, "--hub", "news", "--user", "web01"])).good().trim().to_owned()
+    };
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    let header = format!("{upgrade}Authorization: Bearer {}\r\n", token(&server, "server"));
+    let mut peer = crate::support::ws::RawPeer::over(TcpStream::connect(server.data).await.unwrap());
+    peer.send(crate::support::ws::upgrade_request_with("/server/?hub=news", &header)).await.unwrap();
+    peer.expect_upgrade().await;
+    eventually!(metrics(&server).await.get("hubwire_server_connections{hub=\"news\"}") == Some(&1.0));
+    assert_eq!(metrics(&server).await["hubwire_connections{hub=\"news\",kind=\"service\"}"], 0.0);
+    let header = format!("Authorization: Bearer {}\r\n", token(&server, "client"));
+    let negotiated = request(server.data, "POST", "/client/negotiate?hub=news&negotiateVersion=1", &header).await;
+    assert_eq!(negotiated.status, 200, "{negotiated:?}");
+
+    let without = Server::configured("[hubs.chat]\nanonymous = true\n");
+    assert_eq!(get(without.data, "/server/?hub=news").await.status, 404);
 }

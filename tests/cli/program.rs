@@ -84,7 +84,13 @@ pub(crate) struct Server {
 impl Server {
     /// The development preset, on free ports.
     pub(crate) fn preset() -> Self {
-        Self::start(&mut hubwire(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"]))
+        Self::preset_with(&[])
+    }
+
+    /// The same with more flags.
+    pub(crate) fn preset_with(flags: &[&str]) -> Self {
+        let usual = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"];
+        Self::start(&mut hubwire(&[&usual, flags].concat()))
     }
 
     /// A configuration, with the addresses of its own.
@@ -211,12 +217,24 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> Response {
 }
 
 pub(crate) async fn request(address: SocketAddr, method: &str, path: &str, headers: &str) -> Response {
+    post(address, method, path, headers, "").await
+}
+
+pub(crate) async fn post(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> Response {
+    let length = body.len();
+    let head = format!("Connection: close\r\nContent-Length: {length}\r\n{headers}");
+    exchange(address, &format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n{head}\r\n{body}")).await
+}
+
+/// A request for a WebSocket that is refused.
+pub(crate) async fn request_upgrade(address: SocketAddr, path: &str) -> Response {
+    exchange(address, &upgrade_request(path)).await
+}
+
+async fn exchange(address: SocketAddr, request: &str) -> Response {
     within("an HTTP answer", async {
         let mut stream = TcpStream::connect(address).await.expect("the server accepts");
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: 0\r\n{headers}\r\n"
-        );
-        stream.write_all(head.as_bytes()).await.expect("the server reads");
+        stream.write_all(request.as_bytes()).await.expect("the server reads");
         read_response(&mut stream, &mut Vec::new()).await.expect("a whole answer")
     })
     .await
@@ -239,15 +257,4 @@ fn collect(stream: impl Read + Send + 'static) -> Arc<Mutex<String>> {
         }
     });
     text
-}
-
-/// A request for a WebSocket that is refused.
-pub(crate) async fn request_upgrade(address: SocketAddr, path: &str, headers: &str) -> Response {
-    within("an HTTP answer", async {
-        let mut stream = TcpStream::connect(address).await.expect("the server accepts");
-        let head = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\n{headers}\r\n");
-        stream.write_all(head.as_bytes()).await.expect("the server reads");
-        read_response(&mut stream, &mut Vec::new()).await.expect("a whole answer")
-    })
-    .await
 }

@@ -46,7 +46,7 @@ impl ClientFace {
             tasks: tasks.clone(),
             waiting: Default::default(),
         });
-        let endpoint = Arc::new(Endpoint::new(clients.clone(), options.connection(), metrics, tasks));
+        let endpoint = Arc::new(Endpoint::new(clients.clone(), options.connection.clone(), metrics, tasks));
         let endpoints = Endpoints::new(options.transport.clone(), None, endpoint.clone());
         Arc::new(Self { clients, endpoint, endpoints })
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 #[non_exhaustive]
 pub struct ClientOptions {
     /// Of each connection. Pings, and how long a client may be silent, are the application server's: their times count for nothing here.
+    #[serde(skip)]
     pub connection: ConnectionOptions,
     /// Bytes of what its own server has sent to one client that may wait: answers, streams. More ends the client. What others send has the
     /// limit of [`connection`](Self::connection). Default 16 MiB, the largest message that the cloud passes on.
@@ -33,11 +34,16 @@ pub struct ClientOptions {
 
 impl Default for ClientOptions {
     fn default() -> Self {
+        let never = Duration::MAX;
+        let connection = ConnectionOptions {
+            maximum_receive_message_size: Some(1024 * 1024),
+            keep_alive_interval: never,
+            client_timeout: never,
+            close_on_authentication_expiration: true,
+            ..ConnectionOptions::default()
+        };
         Self {
-            connection: ConnectionOptions {
-                maximum_receive_message_size: Some(1024 * 1024),
-                ..ConnectionOptions::default()
-            },
+            connection,
             relay_limit: 16 * 1024 * 1024,
             transport: TransportOptions::default(),
             server_grace: Duration::ZERO,
@@ -45,20 +51,6 @@ impl Default for ClientOptions {
             trusts_forwarded: false,
             max_connections: None,
             origins: Origins::Any,
-        }
-    }
-}
-
-impl ClientOptions {
-    /// What counts of [`connection`](Self::connection).
-    pub(super) fn connection(&self) -> ConnectionOptions {
-        let never = Duration::MAX;
-        ConnectionOptions {
-            keep_alive_interval: never,
-            client_timeout: never,
-            // only tokens that say so bring a time along
-            close_on_authentication_expiration: true,
-            ..self.connection.clone()
         }
     }
 }
