@@ -104,11 +104,11 @@ pub mod relay;
 #[cfg(feature = "service")]
 mod rest;
 #[cfg(feature = "service")]
-#[allow(dead_code, reason = "the faces that use it are being built")]
 mod service;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod transport;
+mod units;
 
 #[cfg(feature = "auth")]
 pub use auth::{BearerError, BearerService, JwtBearer, JwtBearerBuilder};
@@ -123,6 +123,9 @@ pub use hub::{
 pub use lifetime::PresenceChange;
 pub use observe::HubStats;
 pub use protocol::{Binary, Protocol, Value, ValueError};
+#[cfg(feature = "service")]
+#[doc(hidden)]
+pub use service::{ClientOptions, Service, ServiceOptions};
 pub use transport::{
     AuthenticationRefresh, Cors, CorsFuture, CorsService, Identity, Origins, Policy, RefreshRequest, Serve,
     ServeOptions, Transport, TransportOptions, serve,

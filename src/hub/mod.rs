@@ -100,14 +100,15 @@ impl Hub {
         HubContext::of(&self.shared)
     }
 
-    /// Lets nobody in any more, closes the connections in paced batches, with permission to connect again elsewhere, and waits for running
-    /// calls. Returns whether all was over `within` that time.
+    /// Lets nobody in any more, and closes the connections in paced batches, with permission to connect again elsewhere: each once its calls
+    /// and streams have ended ([`Presence`] ends at once), those that go on after three quarters of the time all the same. Returns whether all was over `within` it.
     ///
     /// # Cancel safety
     ///
     /// What was closed stays closed.
     pub async fn drain(&self, within: Duration) -> bool {
         self.endpoints.close();
+        self.shared.lifetime.end_watching();
         self.endpoint.drain(within).await
     }
 
@@ -118,8 +119,8 @@ impl Hub {
         &self.shared.lifetime
     }
 
-    #[cfg(feature = "testing")]
-    pub(crate) fn metrics(&self) -> &crate::observe::HubMetrics {
+    #[cfg(any(feature = "server", feature = "testing"))]
+    pub(crate) fn metrics(&self) -> &Arc<crate::observe::HubMetrics> {
         &self.shared.metrics
     }
 }
