@@ -427,7 +427,7 @@ mod tests {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (state >> 33) as usize % n
         };
-        for _ in 0..100_000 {
+        for _ in 0..20_000 {
             let mut body = map.clone();
             for _ in 0..1 + next(3) {
                 let at = next(body.len());

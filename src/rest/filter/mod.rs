@@ -338,7 +338,7 @@ mod tests {
             (state >> 33) as usize % n
         };
         let mut good = 0;
-        for _ in 0..200_000 {
+        for _ in 0..50_000 {
             let length = 1 + next(9);
             let text: String = (0..length).flat_map(|_| [words[next(words.len())], " "]).collect();
             if let Ok(filter) = Filter::parse(&text) {
@@ -346,6 +346,6 @@ mod tests {
                 let _ = filter.matches(&subject);
             }
         }
-        assert!(good > 100, "{good}");
+        assert!(good > 25, "{good}");
     }
 }
