@@ -396,3 +396,70 @@ impl fmt::Debug for ServerLink {
 
 /// Bytes of the longest header of an unmasked WebSocket frame.
 const LONGEST_HEADER: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::service::{Assembler, decode};
+    use crate::protocol::websocket::header_length;
+    use crate::service::{ClientOptions, ServiceHub};
+    use crate::transport::Identity;
+
+    fn link(limit: usize) -> Arc<ServerLink> {
+        ServerLink::new("", "a".into(), &ServiceHub::new("hub", &"i".into(), &ClientOptions::default()), limit)
+    }
+
+    fn data(length: usize) -> Message<'static> {
+        Message::ConnectionData { connection_id: "c", payload: &[7; 1000][..length], ext: Default::default() }
+    }
+
+    #[test]
+    fn what_waits_together_leaves_in_one_frame() {
+        let link = link(10_000);
+        for length in [0, 1, 100, 120, 1000] {
+            link.send(&data(length));
+            link.send(&Message::Ping(vec![]));
+            let (bytes, start) = link.take_queued().unwrap();
+            let frame = &bytes[start..];
+            assert_eq!(frame[0], 0x82);
+            let (mut rest, mut messages) = (&frame[header_length(frame)..], Assembler::new(2000));
+            let first = messages.next(&mut rest).unwrap().map(|body| decode(body).unwrap() == data(length));
+            assert_eq!(first, Some(true));
+            let second = messages.next(&mut rest).unwrap().map(|body| decode(body).unwrap() == Message::Ping(vec![]));
+            assert_eq!((second, rest), (Some(true), &[][..]));
+            link.wrote(frame.len());
+        }
+        assert!(link.take_queued().is_none());
+        assert_eq!(link.outbound.lock().size(), 0);
+    }
+
+    #[test]
+    fn a_client_waits_for_room_and_is_resumed_when_half_is_free() {
+        let link = link(1000);
+        let client = Link::detached(Identity::anonymous());
+        assert_eq!(link.try_send(&data(900), &client), Ok(()));
+        // what fits in part is taken, or a large message could never be
+        assert_eq!(link.try_send(&data(900), &client), Ok(()));
+        assert_eq!(link.try_send(&data(0), &client), Err(SendRefused::Full));
+        let (bytes, start) = link.take_queued().unwrap();
+        link.wrote(1000);
+        assert_eq!(link.outbound.lock().waiting.len(), 1);
+        link.wrote(bytes.len() - start - 1000);
+        assert_eq!(link.outbound.lock().waiting.len(), 0);
+        assert_eq!(link.try_send(&data(900), &client), Ok(()));
+        link.finish();
+        assert_eq!(link.try_send(&data(0), &client), Err(SendRefused::Gone));
+    }
+
+    #[test]
+    fn a_server_that_reads_nothing_loses_its_connection() {
+        let link = link(1000);
+        for _ in 0..3 {
+            assert!(!link.is_closed());
+            link.send(&data(900));
+        }
+        link.send(&data(0));
+        assert_eq!(link.reason.get(), Some(&ServerGone::NotReading));
+        assert!(link.outbound.lock().size() < 3000);
+    }
+}

@@ -7,7 +7,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use std::time::SystemTime;
+use std::fmt::Display;
+use std::time::{Duration, Instant, SystemTime};
 use tracing::{debug, warn};
 
 /// Where application servers connect. A library of theirs reads no body and logs at most the status.
@@ -41,12 +42,11 @@ fn admit(service: &Service, request: &Request) -> Result<Accepted, Refused> {
     // never from the query, where browsers have it: no page is an application server
     let token = bearer(request.headers()).ok_or(Refused::NoToken)?;
     let token = service.0.keys.verify(token, SystemTime::now(), options.token_skew).map_err(|error| {
-        // who has the wrong key retries for ever, and can be helped only by somebody who looks here
-        warn!(hub = %name, %error, "the token of an application server was refused");
+        service.warn_of_token(&name, &error);
         Refused::BadToken
     })?;
     if !Entrance::Server.is_opened_by(&token, &name, &options.endpoints) {
-        warn!(hub = %name, "the token of an application server is for something else");
+        service.warn_of_token(&name, &"the token is for something else");
         return Err(Refused::BadToken);
     }
     if !UpgradeRequest::is_valid(request) {
@@ -63,6 +63,17 @@ fn admit(service: &Service, request: &Request) -> Result<Accepted, Refused> {
     let place = service.0.places.clone().try_acquire_owned().map_err(|_| Refused::TooMany)?;
     let hub = service.open(&name).map_err(|_| Refused::TooMany)?;
     Ok(Accepted { hub, server_id: server_id.into(), id, place })
+}
+
+impl Service {
+    /// Who has the wrong key tries for ever, and can be helped only by somebody who looks at the log; which nobody must be able to fill.
+    fn warn_of_token(&self, hub: &str, error: &dyn Display) {
+        let mut warned = self.0.warned.lock();
+        if warned.is_none_or(|at| at.elapsed() >= BETWEEN_WARNINGS) {
+            *warned = Some(Instant::now());
+            warn!(hub, %error, "the token of an application server was refused");
+        }
+    }
 }
 
 /// The token of the header.
@@ -110,5 +121,6 @@ impl IntoResponse for Refused {
 
 /// The same for all connections of one process.
 const SERVER_ID: &str = "x-asrs-server-id";
+const BETWEEN_WARNINGS: Duration = Duration::from_secs(1);
 /// Bytes of a name that a server gives itself or a connection.
 const LONGEST_ID: usize = 256;

@@ -3,12 +3,12 @@ use super::{ServerGone, ServiceHub, ServiceOptions, client_routes, server_endpoi
 use crate::auth::AccessKeys;
 use axum::Router;
 use futures_util::future::join_all;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
@@ -26,6 +26,8 @@ pub(super) struct Shared {
     pub(super) places: Arc<Semaphore>,
     /// Nobody new gets in.
     closed: AtomicBool,
+    /// When a refused token was last warned of.
+    pub(super) warned: Mutex<Option<Instant>>,
     pub(super) tasks: TaskTracker,
 }
 
@@ -36,6 +38,7 @@ pub(crate) struct TooManyHubs;
 
 impl Service {
     /// `keys` are those of the connection strings that application servers have.
+    #[cfg_attr(not(any(feature = "server", feature = "testing")), allow(dead_code, reason = "the program makes it"))]
     pub(crate) fn new(keys: AccessKeys, options: ServiceOptions) -> Self {
         Self(Arc::new(Shared {
             keys,
@@ -44,6 +47,7 @@ impl Service {
             instance: random_name().into(),
             hubs: RwLock::default(),
             closed: AtomicBool::new(false),
+            warned: Mutex::new(None),
             tasks: TaskTracker::new(),
         }))
     }
@@ -85,15 +89,15 @@ impl Service {
         &self.0.instance
     }
 
-    /// Asks every application server of a hub for one more connection, to the instance of this name.
-    pub(crate) fn ask_for_connections(&self, hub: &ServiceHub, instance: &str) {
-        for link in hub.servers.one_of_each_server() {
+    /// Asks every application server of a hub for one more connection, to the instance of the service of this name.
+    pub fn ask_for_connections(&self, hub: &str, instance: &str) {
+        for link in self.hub(hub).iter().flat_map(|hub| hub.servers.one_of_each_server()) {
             link.send(&ping("target", instance));
         }
     }
 
-    /// Another instance of the service is gone, and its clients with it: every application server hears of it, on every connection.
-    pub(crate) fn instance_gone(&self, instance: &str) {
+    /// Tells every application server, on every connection, that another instance of the service is gone, and its clients with it.
+    pub fn instance_gone(&self, instance: &str) {
         for link in self.hubs().iter().flat_map(|hub| hub.servers.links()) {
             link.send(&ping("offline", instance));
         }

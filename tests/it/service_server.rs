@@ -864,6 +864,34 @@ async fn a_drain_ends_clients_before_servers_and_lets_nobody_in() {
 }
 
 #[tokio::test]
+async fn servers_are_asked_for_connections_and_told_of_instances_that_are_gone() {
+    guard(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let service = service(&[KEY], ServiceOptions::default());
+        let routes = service.routes();
+        tokio::spawn(async move { hubwire::serve(listener, routes).await });
+        let mut first = server(addr, "a").await;
+        let mut second = server(addr, "a").await;
+        let mut other = ServicePeer::connect(addr, "other", &Introduction::of("a")).await;
+        service.ask_for_connections("chat", "here");
+        service.ask_for_connections("nowhere", "here");
+        assert_eq!(first.hear().await.to_string(), r#"[3, "target", "here"]"#);
+        was_silent(&mut second).await;
+        was_silent(&mut other).await;
+        service.instance_gone("there");
+        for server in [&mut first, &mut second, &mut other] {
+            assert_eq!(server.hear().await.to_string(), r#"[3, "offline", "there"]"#);
+        }
+        // such a connection carries clients as any other
+        let on_demand = Introduction { connection_type: 1, ..Introduction::of("b") };
+        let mut more = ServicePeer::connect(addr, "chat", &on_demand).await;
+        welcomed(addr, &mut more, only("b")).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn large_messages_pass_in_pieces_of_any_size() {
     guard(async {
         let addr = started().await;
