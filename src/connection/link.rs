@@ -10,7 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 use std::fmt;
 use std::io;
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -32,6 +32,8 @@ pub(crate) struct Link {
     /// The connection's task.
     pub(super) task: AtomicWaker,
     signals: AtomicU8,
+    /// It is to end as soon as none of its calls runs.
+    retiring: AtomicBool,
     protocol: AtomicU8,
     pub(super) sweep_index: AtomicU32,
     pub(super) deadlines: Deadlines,
@@ -63,6 +65,7 @@ impl Link {
             resumption,
             task: AtomicWaker::new(),
             signals: AtomicU8::new(0),
+            retiring: AtomicBool::new(false),
             protocol: AtomicU8::new(Protocol::Json as u8),
             sweep_index: AtomicU32::new(0),
             deadlines,
@@ -152,6 +155,13 @@ impl Link {
     /// How long the client may be away.
     pub(super) fn disconnect_timeout(&self) -> Duration {
         self.terms().and_then(|terms| terms.disconnect_timeout).unwrap_or(self.options().disconnect_timeout)
+    }
+
+    /// What the client is told of the reason.
+    pub(super) fn told(&self, reason: &CloseReason) -> Option<String> {
+        let detailed = self.has_detailed_errors();
+        let is_private = matches!(reason, CloseReason::Requested { .. }) && self.terms().is_some() && !detailed;
+        if is_private { None } else { reason.error(detailed) }
     }
 
     pub(super) fn has_detailed_errors(&self) -> bool {
@@ -427,6 +437,17 @@ impl Link {
         if self.reason.set(reason).is_ok() {
             self.task.wake();
         }
+    }
+
+    /// Ends the connection, with permission to connect again, once its receiver is not busy any more; a receiver that stops being so calls
+    /// [`resume`](Self::resume).
+    pub(super) fn retire(&self) {
+        self.retiring.store(true, Ordering::SeqCst);
+        self.resume();
+    }
+
+    pub(crate) fn is_retiring(&self) -> bool {
+        self.retiring.load(Ordering::SeqCst)
     }
 
     /// Why the connection ends or has ended, if it does.

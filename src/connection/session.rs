@@ -125,8 +125,11 @@ impl<T: Tenant> Session<T> {
         Ok(())
     }
 
-    /// Asks the deadlines, once what the client sent has been read.
+    /// Ends what retires, and asks the deadlines, once what the client sent has been read.
     pub(super) fn due(&mut self, link: &Link, signals: u8) -> Result<(), Stop> {
+        if link.is_retiring() && !self.receiver.as_ref().is_some_and(|receiver| receiver.is_busy()) {
+            return Err(CloseReason::Shutdown.into());
+        }
         if signals & DUE == 0 {
             return Ok(());
         }
@@ -193,7 +196,7 @@ impl<T: Tenant> Session<T> {
         match stop {
             Stop::Refused(e) => link.control(Frame::handshake_response(Protocol::Json, Some(&e.text(detailed)))),
             Stop::Reason(reason) if reason.says_goodbye() && is_open => {
-                let error = reason.error(detailed);
+                let error = link.told(reason);
                 let may_reconnect = reason.allows_reconnect() && !link.is_final();
                 link.control(Frame::close(link.protocol(), error.as_deref(), may_reconnect));
             }
@@ -202,7 +205,7 @@ impl<T: Tenant> Session<T> {
                 link.control(Frame::handshake_response(link.protocol(), Some(text)));
             }
             Stop::Reason(reason) if reason.says_goodbye() && self.machine.is_open() => {
-                let error = reason.error(detailed).unwrap_or_else(|| CLOSED.to_owned());
+                let error = link.told(reason).unwrap_or_else(|| CLOSED.to_owned());
                 link.control(Frame::handshake_response(link.protocol(), Some(&error)));
             }
             Stop::Reason(_) | Stop::CloseFrame => {}

@@ -15,11 +15,18 @@ pub(crate) struct Suite {
     name: &'static str,
     transports: &'static [&'static str],
     tolerated: Vec<String>,
+    through_service: bool,
 }
 
 impl Suite {
     pub(crate) fn named(name: &'static str, transports: &'static [&'static str]) -> Self {
-        Self { name, transports, tolerated: Vec::new() }
+        Self { name, transports, tolerated: Vec::new(), through_service: false }
+    }
+
+    /// Clients reach the hub through the service.
+    pub(crate) fn through_service(mut self) -> Self {
+        self.through_service = true;
+        self
     }
 
     /// Failing cases whose line holds one of these texts do not count.
@@ -34,7 +41,13 @@ impl Suite {
         if transports.is_empty() {
             return println!("{}: all its transports are left out for now", self.name);
         }
-        let mut run = Run { server: Server::start(self.name), proxy: None, transports };
+        let server =
+            if self.through_service { Server::behind_service(self.name) } else { Ok(Server::start(self.name)) };
+        let server = match server {
+            Ok(server) => server,
+            Err(missing) => return skip(self.name, &missing),
+        };
+        let mut run = Run { server, proxy: None, transports };
         let command = match client(&mut run) {
             Ok(command) => command,
             Err(missing) => return skip(self.name, &missing),
@@ -73,7 +86,7 @@ impl Suite {
 }
 
 /// Runs the client to its end and gives what it wrote to both its outputs; no status means that it took too long.
-fn complete(name: &str, mut command: Command) -> (Option<ExitStatus>, String) {
+pub(crate) fn complete(name: &str, mut command: Command) -> (Option<ExitStatus>, String) {
     let path = install::scratch(&format!("{name}.log"));
     let output = File::create(&path).expect("the scratch folder takes a file");
     command.stdout(output.try_clone().expect("a file handle can be cloned")).stderr(output);

@@ -1,5 +1,8 @@
 //! Hubs through their public API, in this process, over real sockets.
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod calls;
 mod client;
 mod client_results;
@@ -10,13 +13,11 @@ mod log;
 mod peer;
 mod presence;
 mod relay;
+mod rest;
 mod resumption;
 mod serve;
 mod service_client;
 mod service_server;
 mod streams;
-#[macro_use]
-#[path = "../support/mod.rs"]
-mod support;
 mod transport;
 mod uploads;

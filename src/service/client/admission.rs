@@ -42,6 +42,7 @@ impl ClientFace {
             servers,
             instance,
             grace: options.server_grace,
+            relay_limit: options.relay_limit,
             tasks: tasks.clone(),
             waiting: Default::default(),
         });

@@ -8,6 +8,9 @@ use std::time::Duration;
 pub struct ClientOptions {
     /// Of each connection. Pings, and how long a client may be silent, are the application server's: their times count for nothing here.
     pub connection: ConnectionOptions,
+    /// Bytes of what its own server has sent to one client that may wait: answers, streams. More ends the client. What others send has the
+    /// limit of [`connection`](Self::connection). Default 16 MiB, the largest message that the cloud passes on.
+    pub relay_limit: usize,
     /// Of the HTTP side. Stateful reconnect is offered where the application server allows it, whatever it says there.
     pub transport: TransportOptions,
     /// How long a client waits for an application server to connect, while there is none. Default none: it is told at once.
@@ -25,13 +28,16 @@ pub struct ClientOptions {
 impl Default for ClientOptions {
     fn default() -> Self {
         let never = Duration::MAX;
-        let mut connection = ConnectionOptions::default();
-        connection.maximum_receive_message_size = Some(1024 * 1024);
-        connection.keep_alive_interval = never;
-        connection.client_timeout = never;
-        connection.close_on_authentication_expiration = true;
+        let connection = ConnectionOptions {
+            maximum_receive_message_size: Some(1024 * 1024),
+            keep_alive_interval: never,
+            client_timeout: never,
+            close_on_authentication_expiration: true,
+            ..ConnectionOptions::default()
+        };
         Self {
             connection,
+            relay_limit: 16 * 1024 * 1024,
             transport: TransportOptions::default(),
             server_grace: Duration::ZERO,
             poll_interval: Duration::from_secs(5),
