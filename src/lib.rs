@@ -108,6 +108,7 @@ mod service;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod transport;
+mod units;
 
 #[cfg(feature = "auth")]
 pub use auth::{BearerError, BearerService, JwtBearer, JwtBearerBuilder};

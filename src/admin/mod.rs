@@ -1,1 +1,3 @@
 //! The page of the standalone server, and its API.
+
+pub(crate) mod demo;

@@ -6,6 +6,8 @@
 mod access_keys;
 mod bearer;
 mod claims;
+#[cfg(feature = "server")]
+mod client_tokens;
 #[cfg(feature = "service")]
 #[allow(dead_code, reason = "the command line reads it, what the service answers prints it")]
 mod connection_string;
@@ -19,6 +21,8 @@ mod tests;
 #[allow(unused_imports, reason = "each face of the service uses a part of it")]
 pub(crate) use access_keys::{AccessKeyError, AccessKeys, Claims, DEVELOPMENT_KEY, SHORTEST_KEY, Token, TokenError};
 pub use bearer::{BearerError, BearerService, JwtBearer, JwtBearerBuilder};
+#[cfg(feature = "server")]
+pub(crate) use client_tokens::ClientTokens;
 #[cfg(feature = "service")]
 #[allow(unused_imports, reason = "the command line reads it, what the service answers prints it")]
 pub(crate) use connection_string::{ApplicationSecret, ConnectionString, ConnectionStringError, Credential, Directory};

@@ -38,25 +38,36 @@ impl<T: Tenant> Endpoint<T> {
         Self { tenant, shared: Arc::new(shared), sweeping: Once::new() }
     }
 
-    /// Closes everybody, with permission to connect again, paced over half of `within`, and waits for connections and calls to end.
-    /// Says whether all of them did. New connections have to be kept out by the caller.
+    /// Closes everybody, with permission to connect again, and waits for connections and calls to end. Says whether all of them did
+    /// within that time. New connections have to be kept out by the caller.
+    ///
+    /// The first half paces who is told; whoever has calls or streams under way is closed when they have ended. Those that have not after
+    /// three quarters of the time are closed anyway, paced again.
     ///
     /// Cancel safe: what was closed stays closed.
     pub(crate) async fn drain(&self, within: Duration) -> bool {
-        self.shared.tasks.close();
-        let end = tokio::time::Instant::now() + within;
+        let tasks = &self.shared.tasks;
+        tasks.close();
+        let start = tokio::time::Instant::now();
+        self.tell_all(within / 2, Link::retire).await;
+        if tokio::time::timeout_at(start + within.mul_f64(0.75), tasks.wait()).await.is_ok() {
+            return true;
+        }
+        self.tell_all(within / 8, |link| link.close(CloseReason::Shutdown)).await;
+        tokio::time::timeout_at(start + within, tasks.wait()).await.is_ok()
+    }
+
+    /// Tells everybody something, in batches that are spread over this time.
+    async fn tell_all(&self, over: Duration, tell: impl Fn(&Link)) {
         let total = self.shared.sweep.count().max(1) as u32;
         let mut next = tokio::time::Instant::now();
         for links in self.shared.sweep.links() {
             for batch in links.chunks(PACE) {
                 tokio::time::sleep_until(next).await;
-                for link in batch {
-                    link.close(CloseReason::Shutdown);
-                }
-                next += (within / 2).mul_f64(batch.len() as f64 / f64::from(total));
+                batch.iter().for_each(|link| tell(link));
+                next += over.mul_f64(batch.len() as f64 / f64::from(total));
             }
         }
-        tokio::time::timeout_at(end, self.shared.tasks.wait()).await.is_ok()
     }
 
     fn sweep(&self) {
@@ -80,9 +91,9 @@ impl<T: Tenant> Accept for Endpoint<T> {
                 metrics.raw_sockets.add(1);
                 (Some(socket), None, seat, None)
             }
-            Duplex::Boxed(stream) => {
+            Duplex::Boxed(stream, seat) => {
                 metrics.boxed_streams.add(1);
-                (None, Some(stream), None, None)
+                (None, Some(stream), seat, None)
             }
             Duplex::Http(channel) => (None, None, None, Some(channel)),
         };

@@ -10,7 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 use std::fmt;
 use std::io;
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -32,6 +32,8 @@ pub(crate) struct Link {
     /// The connection's task.
     pub(super) task: AtomicWaker,
     signals: AtomicU8,
+    /// It is to end as soon as none of its calls runs.
+    retiring: AtomicBool,
     protocol: AtomicU8,
     pub(super) sweep_index: AtomicU32,
     pub(super) deadlines: Deadlines,
@@ -63,6 +65,7 @@ impl Link {
             resumption,
             task: AtomicWaker::new(),
             signals: AtomicU8::new(0),
+            retiring: AtomicBool::new(false),
             protocol: AtomicU8::new(Protocol::Json as u8),
             sweep_index: AtomicU32::new(0),
             deadlines,
@@ -434,6 +437,17 @@ impl Link {
         if self.reason.set(reason).is_ok() {
             self.task.wake();
         }
+    }
+
+    /// Ends the connection, with permission to connect again, once its receiver is not busy any more; a receiver that stops being so calls
+    /// [`resume`](Self::resume).
+    pub(super) fn retire(&self) {
+        self.retiring.store(true, Ordering::SeqCst);
+        self.resume();
+    }
+
+    pub(crate) fn is_retiring(&self) -> bool {
+        self.retiring.load(Ordering::SeqCst)
     }
 
     /// Why the connection ends or has ended, if it does.

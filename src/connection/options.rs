@@ -1,8 +1,11 @@
 use crate::protocol::hub::Protocol;
+use crate::units;
+use serde::Deserialize;
 use std::time::Duration;
 
 /// What happens to messages from others when more of them wait for a connection than its outbound limit allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum SlowReceiver {
     /// The connection ends, with permission to connect again.
@@ -16,39 +19,53 @@ pub enum SlowReceiver {
 }
 
 /// Limits and times of a hub's connections. The defaults are the reference's where it has one.
-#[derive(Debug, Clone)]
+///
+/// Read from a configuration, a duration is written `"30s"`, a size `"64KiB"`, and what is not named has its default.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ConnectionOptions {
     /// From the start of a connection to its whole handshake request. Default 15 s.
+    #[serde(deserialize_with = "units::duration::deserialize")]
     pub handshake_timeout: Duration,
     /// A ping goes out when more than this has passed since the last. Default 15 s; checked once a second.
+    #[serde(deserialize_with = "units::duration::deserialize")]
     pub keep_alive_interval: Duration,
     /// A client that has pinged at least once and then is silent for this long is closed. Default 30 s; at least twice the client's
     /// ping interval.
+    #[serde(deserialize_with = "units::duration::deserialize")]
     pub client_timeout: Duration,
     /// Bytes of one message from a client, its framing included. Default 32 768; `None` lets a client make the server hold any amount.
+    #[serde(deserialize_with = "units::size_or_none::deserialize")]
     pub maximum_receive_message_size: Option<usize>,
     /// Bytes of messages that are kept while they wait for a call, a stream or `on_connected`; above it the client is not read.
     /// Default 64 KiB: with the receive limit what one client can make the server hold on the way in.
+    #[serde(deserialize_with = "units::size::deserialize")]
     pub look_ahead: usize,
     /// Bytes of messages from others that may wait for one connection, what the kernel holds apart. Default 1 MiB.
+    #[serde(deserialize_with = "units::size::deserialize")]
     pub outbound_limit: usize,
     /// What happens when they are more. Default [`SlowReceiver::Disconnect`].
     pub slow_receiver: SlowReceiver,
     /// Bytes of completions and stream items that may wait; above it the client is not read and its streams pause. Default 64 KiB.
+    #[serde(deserialize_with = "units::size::deserialize")]
     pub reply_limit: usize,
     /// How long one write may take. Default 10 s.
+    #[serde(deserialize_with = "units::duration::deserialize")]
     pub send_timeout: Duration,
     /// How long a client over long polling may have no poll at the server, and one that can resume no socket, before it counts as gone;
     /// what is queued for it is kept as long. Default 15 s.
+    #[serde(deserialize_with = "units::duration::deserialize")]
     pub disconnect_timeout: Duration,
     /// How long to wait for the client's half of a closing handshake. Default 5 s.
+    #[serde(deserialize_with = "units::duration::deserialize")]
     pub close_timeout: Duration,
     /// Ends a connection when the credential of its latest GET, or of a refresh since, expires: the client may connect again, with a new
     /// one. Default off, as in the reference; looked at once a second.
     pub close_on_authentication_expiration: bool,
     /// Bytes of messages that are kept, for a client that may resume, until it acknowledges them; above it only pings, acknowledgements and
     /// the end are sent. Default 100 000.
+    #[serde(deserialize_with = "units::size::deserialize")]
     pub stateful_reconnect_buffer: usize,
     /// Connections without a socket that are kept for their clients to resume; the oldest end when there are more. Each holds up to the
     /// buffer above and [`outbound_limit`](Self::outbound_limit). Default 10,000.

@@ -29,6 +29,10 @@ pub(crate) trait Receive: Send + Unpin + 'static {
     fn resume(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), CloseReason>;
     /// Bytes of messages that are kept for later. Above the look-ahead limit the client is not read.
     fn held(&self) -> usize;
+    /// Whether something runs for the client that may still finish before the server stops. [`Link::resume`] tells when that is over.
+    fn is_busy(&self) -> bool {
+        false
+    }
     /// Whether nothing may be taken in now, for another reason. Whoever makes that untrue [resumes](Link::resume) the connection.
     fn is_stalled(&self) -> bool {
         false

@@ -49,7 +49,7 @@ impl Resume for Link {
     fn resume(&self, duplex: Duplex, early: Box<[u8]>) {
         let (stream, seat): (Box<dyn Stream>, _) = match duplex {
             Duplex::Tcp(socket, seat) => (Box::new(socket), seat),
-            Duplex::Boxed(stream) => (stream, None),
+            Duplex::Boxed(stream, seat) => (stream, seat),
             Duplex::Http(_) => return,
         };
         if let Some(resumption) = &self.resumption {

@@ -125,8 +125,11 @@ impl<T: Tenant> Session<T> {
         Ok(())
     }
 
-    /// Asks the deadlines, once what the client sent has been read.
+    /// Ends what retires, and asks the deadlines, once what the client sent has been read.
     pub(super) fn due(&mut self, link: &Link, signals: u8) -> Result<(), Stop> {
+        if link.is_retiring() && !self.receiver.as_ref().is_some_and(|receiver| receiver.is_busy()) {
+            return Err(CloseReason::Shutdown.into());
+        }
         if signals & DUE == 0 {
             return Ok(());
         }

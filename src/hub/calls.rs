@@ -63,6 +63,10 @@ impl Calls {
         self.streaming.load(Ordering::SeqCst) < most
     }
 
+    pub(super) fn are_running(&self) -> bool {
+        self.ordinary.load(Ordering::SeqCst) + self.streaming.load(Ordering::SeqCst) > 0
+    }
+
     fn counter(&self, ordinary: bool) -> &AtomicUsize {
         if ordinary { &self.ordinary } else { &self.streaming }
     }
@@ -158,7 +162,7 @@ impl ConnectionState {
     }
 
     fn resume_waiting(&self) {
-        if self.calls.waiting.load(Ordering::SeqCst) {
+        if self.calls.waiting.load(Ordering::SeqCst) || self.link.is_retiring() {
             self.link.resume();
         }
     }

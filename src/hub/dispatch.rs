@@ -103,6 +103,10 @@ impl Receive for Receiver {
         self.state().calls.held()
     }
 
+    fn is_busy(&self) -> bool {
+        !self.kept.is_empty() || self.state().calls.are_running()
+    }
+
     fn closed(&mut self, link: &Arc<Link>, _: &CloseReason) {
         let state = self.state();
         state.hub.lifetime.remove(link);

@@ -100,19 +100,27 @@ impl Hub {
         HubContext::of(&self.shared)
     }
 
-    /// Lets nobody in any more, closes the connections in paced batches, with permission to connect again elsewhere, and waits for running
-    /// calls. Returns whether all was over `within` that time.
+    /// Lets nobody in any more, and closes the connections in paced batches, with permission to connect again elsewhere: each once its calls
+    /// and streams have ended ([`Presence`] ends at once), those that go on after three quarters of the time all the same. Returns whether all was over `within` it.
     ///
     /// # Cancel safety
     ///
     /// What was closed stays closed.
     pub async fn drain(&self, within: Duration) -> bool {
         self.endpoints.close();
+        self.shared.lifetime.end_watching();
         self.endpoint.drain(within).await
     }
 
-    #[cfg(feature = "testing")]
-    pub(crate) fn metrics(&self) -> &crate::observe::HubMetrics {
+    /// Who is connected: what the REST API works on.
+    #[cfg(feature = "service")]
+    #[allow(dead_code, reason = "for what composes the server")]
+    pub(crate) fn lifetime(&self) -> &Arc<crate::lifetime::Lifetime> {
+        &self.shared.lifetime
+    }
+
+    #[cfg(any(feature = "server", feature = "testing"))]
+    pub(crate) fn metrics(&self) -> &Arc<crate::observe::HubMetrics> {
         &self.shared.metrics
     }
 }

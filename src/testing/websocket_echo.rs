@@ -27,7 +27,7 @@ async fn run(duplex: Duplex, early: Box<[u8]>) {
     // a client that is gone has nobody to be told about it
     let _ = match duplex {
         Duplex::Tcp(socket, _seat) => echo(socket, early).await,
-        Duplex::Boxed(stream) => echo(stream, early).await,
+        Duplex::Boxed(stream, _seat) => echo(stream, early).await,
         // an upgrade never comes to that
         Duplex::Http(_) => Ok(()),
     };

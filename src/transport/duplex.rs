@@ -10,8 +10,8 @@ pub(crate) enum Duplex {
     /// A WebSocket on the TCP stream itself: anybody may write to it without waking its task. Its place in our accept loop's count, if it
     /// came from there, is to be kept as long as the stream.
     Tcp(TcpStream, Option<Seat>),
-    /// A WebSocket on whatever else an embedder's server gave: TLS, a pipe. Only the connection's own task touches it.
-    Boxed(Box<dyn Stream>),
+    /// A WebSocket on whatever else a server gave: TLS, a pipe. Only the connection's own task touches it. With its place, as above.
+    Boxed(Box<dyn Stream>, Option<Seat>),
     /// HTTP requests, for server-sent events and long polling.
     Http(Arc<HttpChannel>),
 }
@@ -24,7 +24,7 @@ impl fmt::Debug for Duplex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Tcp(..) => "Duplex::Tcp",
-            Self::Boxed(_) => "Duplex::Boxed",
+            Self::Boxed(..) => "Duplex::Boxed",
             Self::Http(_) => "Duplex::Http",
         })
     }

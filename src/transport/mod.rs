@@ -43,6 +43,8 @@ pub(crate) use routes::{Endpoints, routes};
 #[cfg(feature = "service")]
 pub(crate) use routes::{address, wanted_transport};
 pub(crate) use serve::Seat;
+#[cfg(feature = "server")]
+pub(crate) use serve::{Secure, Securing};
 pub use serve::{Serve, ServeOptions, serve};
 #[cfg(any(feature = "service", feature = "testing"))]
 pub(crate) use websocket::{UpgradeRequest, upgrade};
@@ -51,7 +53,7 @@ use std::fmt;
 use std::num::NonZeroU64;
 
 /// How a client is connected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize)]
 #[non_exhaustive]
 pub enum Transport {
     /// A WebSocket.

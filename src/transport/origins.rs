@@ -1,4 +1,6 @@
 use axum::http::{HeaderValue, Request, header};
+use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Unexpected, Visitor};
+use std::fmt;
 
 /// Pages of which origins may do something. What is no page, a program, sends no origin and is not asked.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -27,6 +29,37 @@ impl Origins {
                 list.iter().any(|o| origin.as_bytes().eq_ignore_ascii_case(o.strip_suffix('/').unwrap_or(o).as_bytes()))
             }
         }
+    }
+}
+
+/// `"any"`, `"same-host"`, or a list.
+impl<'de> Deserialize<'de> for Origins {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Written;
+        impl<'de> Visitor<'de> for Written {
+            type Value = Origins;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"any\", \"same-host\" or a list such as [\"https://app.example\"]")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Origins, E> {
+                match text {
+                    "any" => Ok(Origins::Any),
+                    "same-host" => Ok(Origins::SameHost),
+                    other => Err(E::invalid_value(Unexpected::Str(other), &self)),
+                }
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Origins, A::Error> {
+                let mut origins = Vec::new();
+                while let Some(origin) = list.next_element()? {
+                    origins.push(origin);
+                }
+                Ok(Origins::List(origins))
+            }
+        }
+        deserializer.deserialize_any(Written)
     }
 }
 

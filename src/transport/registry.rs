@@ -2,6 +2,7 @@ use super::{ConnectionId, ConnectionToken, HttpChannel, Identity, Resume, Standi
 use dashmap::{DashMap, Entry};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -14,6 +15,9 @@ pub(crate) struct Registry {
     lapsing: Mutex<VecDeque<(Instant, ConnectionToken)>>,
     lapse: Duration,
     most_waiting: usize,
+    /// Connections that have a transport.
+    started: AtomicUsize,
+    most_started: usize,
     inbox_limit: usize,
 }
 
@@ -92,12 +96,22 @@ pub(crate) enum Unusable {
     Foreign,
     /// A transport of this kind was started already.
     Started(Transport),
+    /// There are as many connections as may be.
+    Full,
 }
 
 impl Registry {
-    /// A negotiated token lapses when no transport has come within `lapse`; at most `most_waiting` are kept. The limit is that of an [`HttpChannel`].
-    pub(crate) fn new(lapse: Duration, most_waiting: usize, inbox_limit: usize) -> Arc<Self> {
-        Arc::new(Self { connections: DashMap::new(), lapsing: Mutex::default(), lapse, most_waiting, inbox_limit })
+    /// A negotiated token lapses when no transport has come within `lapse`; at most `most_waiting` are kept, and at most `most_started` have a transport at a time. The limit is that of an [`HttpChannel`].
+    pub(crate) fn new(lapse: Duration, most_waiting: usize, most_started: usize, inbox_limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            connections: DashMap::new(),
+            lapsing: Mutex::default(),
+            lapse,
+            most_waiting,
+            started: AtomicUsize::new(0),
+            most_started,
+            inbox_limit,
+        })
     }
 
     /// Makes room for a client that is about to connect. `None`: too many have negotiated and not come.
@@ -141,6 +155,7 @@ impl Registry {
         if let Some(transport) = known.transport {
             return Err(Unusable::Started(transport));
         }
+        let registration = self.registration(token).ok_or(Unusable::Full)?;
         known.transport = Some(transport);
         known.identity = identity.clone();
         let channel = match transport {
@@ -149,7 +164,7 @@ impl Registry {
             _ => Some(known.channel.get_or_insert_with(|| HttpChannel::new(self.inbox_limit)).clone()),
         };
         known.identity = identity.clone();
-        Ok(Started { id: known.id, registration: self.registration(token), channel })
+        Ok(Started { id: known.id, registration, channel })
     }
 
     /// Where the requests of a connection meet, if it is not a WebSocket's.
@@ -189,14 +204,20 @@ impl Registry {
         self.connections.remove(token);
     }
 
-    /// Registers a connection that came without negotiation.
-    pub(crate) fn add(self: &Arc<Self>, id: ConnectionId, identity: Identity, transport: Transport) -> Registration {
+    /// Registers a connection that came without negotiation. `None`: there are as many as may be.
+    pub(crate) fn add(
+        self: &Arc<Self>,
+        id: ConnectionId,
+        identity: Identity,
+        transport: Transport,
+    ) -> Option<Registration> {
         let token = ConnectionToken::same_as(id);
+        let registration = self.registration(token)?;
         match self.connections.entry(token) {
             Entry::Vacant(vacant) => vacant.insert(Known::new(id, identity, Some(transport), MayResume::No)),
             Entry::Occupied(_) => unreachable!("ids are drawn at random"),
         };
-        self.registration(token)
+        Some(registration)
     }
 
     /// The transport of a connection, if it is there and belongs to this user.
@@ -251,8 +272,11 @@ impl Registry {
         }
     }
 
-    fn registration(self: &Arc<Self>, token: ConnectionToken) -> Registration {
-        Registration { registry: self.clone(), token }
+    /// A place among the connections that have a transport, if there is one.
+    fn registration(self: &Arc<Self>, token: ConnectionToken) -> Option<Registration> {
+        let one_more = |started: usize| (started < self.most_started).then_some(started + 1);
+        self.started.fetch_update(Relaxed, Relaxed, one_more).ok()?;
+        Some(Registration { registry: self.clone(), token })
     }
 }
 
@@ -297,6 +321,7 @@ impl std::fmt::Debug for Known {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.registry.connections.remove(&self.token);
+        self.registry.started.fetch_sub(1, Relaxed);
     }
 }
 
@@ -311,7 +336,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_token_serves_once_its_own_user_and_in_time() {
-        let registry = Registry::new(Duration::from_secs(15), 10, 0);
+        let registry = Registry::new(Duration::from_secs(15), 10, 10, 0);
         let (ann, bob) = (Identity::user("ann"), Identity::user("bob"));
         let token = negotiate(&registry, &ann).unwrap();
         let start = |token, who| registry.start(token, who, Transport::WebSockets);
@@ -327,9 +352,25 @@ mod tests {
         assert_eq!(start(late, &ann).unwrap_err(), Unusable::Unknown);
     }
 
+    #[tokio::test]
+    async fn connections_at_the_same_time_are_bounded() {
+        let registry = Registry::new(Duration::from_secs(15), 10, 2, 0);
+        let nobody = Identity::anonymous();
+        let start = |token| registry.start(token, &nobody, Transport::LongPolling);
+        let first = start(negotiate(&registry, &nobody).unwrap()).unwrap().registration;
+        let second = registry.add(ConnectionId::random(), nobody.clone(), Transport::WebSockets);
+        assert!(
+            second.is_some() && registry.add(ConnectionId::random(), nobody.clone(), Transport::WebSockets).is_none()
+        );
+        let third = negotiate(&registry, &nobody).unwrap();
+        assert_eq!(start(third).unwrap_err(), Unusable::Full);
+        drop(first);
+        assert!(start(third).is_ok(), "there is room again, and the token is still good");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn clients_that_negotiate_and_never_come_are_bounded() {
-        let registry = Registry::new(Duration::from_secs(15), 3, 0);
+        let registry = Registry::new(Duration::from_secs(15), 3, 10, 0);
         let who = Identity::anonymous();
         let waiting = (0..5).filter(|_| negotiate(&registry, &who).is_some()).count();
         assert_eq!(waiting, 3);

@@ -36,7 +36,12 @@ pub(crate) struct Endpoints {
 
 impl Endpoints {
     pub(crate) fn new(options: TransportOptions, policy: Option<Policy>, accept: Arc<dyn Accept>) -> Arc<Self> {
-        let registry = Registry::new(options.negotiate_timeout, options.max_negotiated, options.inbox_limit);
+        let registry = Registry::new(
+            options.negotiate_timeout,
+            options.max_negotiated,
+            options.max_connections,
+            options.inbox_limit,
+        );
         let budget = Budget::new(options.post_budget);
         Arc::new(Self { options, registry, accept, policy, budget, closed: AtomicBool::new(false) })
     }
@@ -205,7 +210,7 @@ impl Endpoints {
             return Err(Refusal::Draining);
         }
         let id = ConnectionId::random();
-        let registration = self.registry.add(id, identity(&request), wants);
+        let registration = self.registry.add(id, identity(&request), wants).ok_or(Unusable::Full)?;
         self.start(Started { id, registration, channel: None }, wants, request)
     }
 
@@ -352,6 +357,7 @@ impl Refusal {
                 let text = format!("{} transport not supported by this end point type", wants.name());
                 plain(StatusCode::NOT_FOUND, &text)
             }
+            Self::Unusable(Unusable::Full) => plain(StatusCode::TOO_MANY_REQUESTS, "Connection count reaches limit"),
             Self::Unusable(Unusable::Started(transport)) if transport == wants => plain(StatusCode::CONFLICT, ""),
             Self::Unusable(Unusable::Started(_)) => {
                 plain(StatusCode::BAD_REQUEST, "Cannot change transports mid-connection")

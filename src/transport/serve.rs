@@ -1,3 +1,5 @@
+use super::Stream;
+use crate::units;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
@@ -8,6 +10,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use serde::Deserialize;
 use std::convert::Infallible;
 use std::future::{Future, IntoFuture, pending};
 use std::io;
@@ -18,13 +21,16 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 use tracing::{debug, warn};
 
 /// What the accept loop allows.
-#[derive(Debug, Clone)]
+///
+/// Read from a configuration, a duration is written `"30s"`, a size `"64KiB"`, and what is not named has its default.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ServeOptions {
     /// TCP connections at the same time, a hub's open WebSockets included; the next ones wait in the kernel's queue, before anything is
@@ -34,10 +40,13 @@ pub struct ServeOptions {
     /// New TCP connections in a second; more wait in the kernel's queue. Default `None`: no limit.
     pub max_rate: Option<u32>,
     /// From a connection's start, or the end of its last answer, to the end of the next request's headers. Default 10 s.
+    #[serde(deserialize_with = "units::duration::deserialize")]
     pub header_timeout: Duration,
     /// Bytes of a request's line and headers; more are answered 431. Default 16 KiB, at least 8 KiB.
+    #[serde(deserialize_with = "units::size::deserialize")]
     pub max_header_bytes: usize,
     /// How long open requests may take to finish after the stop signal. Default 10 s.
+    #[serde(deserialize_with = "units::duration::deserialize")]
     pub shutdown_timeout: Duration,
 }
 
@@ -69,7 +78,7 @@ impl Default for ServeOptions {
 ///
 /// Dropping the future closes the listener; requests that are being answered go on.
 pub fn serve(listener: TcpListener, router: Router) -> Serve {
-    Serve { listener, router, options: ServeOptions::default(), stop: Box::pin(pending()) }
+    Serve { listener, router, options: ServeOptions::default(), stop: Box::pin(pending()), secure: None }
 }
 
 /// A server that is about to run: await it. Made by [`serve`].
@@ -79,6 +88,7 @@ pub struct Serve {
     router: Router,
     options: ServeOptions,
     stop: Pin<Box<dyn Future<Output = ()> + Send>>,
+    secure: Option<Arc<dyn Secure>>,
 }
 
 impl Serve {
@@ -92,6 +102,13 @@ impl Serve {
     /// Sets the limits.
     pub fn with_options(mut self, options: ServeOptions) -> Self {
         self.options = options;
+        self
+    }
+
+    /// Speaks HTTP on what is made of each connection.
+    #[cfg(feature = "server")]
+    pub(crate) fn with_security(mut self, secure: Arc<dyn Secure>) -> Self {
+        self.secure = Some(secure);
         self
     }
 
@@ -122,6 +139,7 @@ impl Serve {
                 http: http.clone(),
                 header_timeout: self.options.header_timeout,
                 stopping: stopping.clone(),
+                secure: self.secure.clone(),
             };
             tokio::spawn(connection.run(socket, graceful.watcher()));
         }
@@ -152,6 +170,13 @@ impl std::fmt::Debug for Serve {
     }
 }
 
+/// Makes of a connection the stream that HTTP is spoken on: TLS.
+pub(crate) trait Secure: Send + Sync + 'static {
+    fn secure(&self, socket: TcpStream) -> Securing;
+}
+
+pub(crate) type Securing = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>;
+
 /// A place among the connections that are let in at a time, taken until the last clone is gone. Requests that can be upgraded carry one.
 #[derive(Debug, Clone)]
 pub(crate) struct Seat {
@@ -165,6 +190,7 @@ struct Connection {
     http: Arc<auto::Builder<TokioExecutor>>,
     header_timeout: Duration,
     stopping: CancellationToken,
+    secure: Option<Arc<dyn Secure>>,
 }
 
 impl Connection {
@@ -178,10 +204,30 @@ impl Connection {
             () = &mut first_request => return,
             () = self.stopping.cancelled() => return,
         }
-        let line = Line::default();
         let from = socket.peer_addr().ok();
+        let Some(secure) = &self.secure else { return self.speak(socket, from, watcher, first_request).await };
+        let secured = tokio::select! {
+            secured = secure.secure(socket) => secured,
+            () = &mut first_request => return,
+            () = self.stopping.cancelled() => return,
+        };
+        match secured {
+            Ok(stream) => self.speak(stream, from, watcher, first_request).await,
+            Err(e) => debug!(error = %e, "a connection could not be secured"),
+        }
+    }
+
+    /// Speaks HTTP until the connection ends, or is taken over.
+    async fn speak<S: Stream>(
+        self,
+        stream: S,
+        from: Option<SocketAddr>,
+        watcher: hyper_util::server::graceful::Watcher,
+        first_request: Pin<&mut Sleep>,
+    ) {
+        let line = Line::default();
         let service = Requests { router: self.router, seat: self.seat, from, line: line.clone() };
-        let served = self.http.serve_connection_with_upgrades(TokioIo::new(socket), service);
+        let served = self.http.serve_connection_with_upgrades(TokioIo::new(stream), service);
         let mut served = pin!(watcher.watch(served.into_owned()));
         // hyper's header timeout starts when the protocol is known: the first bytes, which tell, could be dripped for ever
         let outcome = tokio::select! {

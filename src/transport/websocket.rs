@@ -85,7 +85,7 @@ fn take_back(upgraded: Upgraded, seat: Option<Seat>) -> (Duplex, Bytes) {
     };
     match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => (Duplex::Tcp(parts.io.into_inner(), seat), parts.read_buf),
-        Err(upgraded) => (Duplex::Boxed(Box::new(TokioIo::new(upgraded))), Bytes::new()),
+        Err(upgraded) => (Duplex::Boxed(Box::new(TokioIo::new(upgraded)), seat), Bytes::new()),
     }
 }
 

@@ -17,6 +17,7 @@
 
 mod install;
 mod proxy;
+mod rest;
 mod server;
 mod service;
 mod suite;

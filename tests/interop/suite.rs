@@ -86,7 +86,7 @@ impl Suite {
 }
 
 /// Runs the client to its end and gives what it wrote to both its outputs; no status means that it took too long.
-fn complete(name: &str, mut command: Command) -> (Option<ExitStatus>, String) {
+pub(crate) fn complete(name: &str, mut command: Command) -> (Option<ExitStatus>, String) {
     let path = install::scratch(&format!("{name}.log"));
     let output = File::create(&path).expect("the scratch folder takes a file");
     command.stdout(output.try_clone().expect("a file handle can be cloned")).stderr(output);

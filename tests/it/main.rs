@@ -13,6 +13,7 @@ mod log;
 mod peer;
 mod presence;
 mod relay;
+mod rest;
 mod resumption;
 mod serve;
 mod service_client;

@@ -380,11 +380,11 @@ async fn a_drain_sends_everybody_elsewhere_and_waits_for_running_calls() {
     let mut peer = server.open().await;
     peer.say(call("1", "Wait", json!([]))).await;
     server.gate.reached().await;
+    let mut idle = server.open().await;
     server.stop();
-    assert_eq!(peer.next().await, Event::Message(json!({"type": 7, "allowReconnect": true})));
-    assert_eq!(peer.next().await, Event::Close(1000));
-    peer.write(&close(1000)).await;
-    assert_eq!(peer.next().await, Event::End);
+    assert_eq!(idle.next().await, Event::Message(json!({"type": 7, "allowReconnect": true})));
+    assert_eq!(idle.next().await, Event::Close(1000));
+    drop(idle);
     // the call still runs, and meanwhile nobody new gets in
     for request in [UPGRADE, "POST /hub/negotiate HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n"] {
         let mut late = Peer::new(Box::new(server.tcp().await));
@@ -394,6 +394,11 @@ async fn a_drain_sends_everybody_elsewhere_and_waits_for_running_calls() {
     assert!(!server.serving.is_finished() && !server.passed.load(Relaxed));
     server.gate.open();
     let passed = server.passed.clone();
+    assert_eq!(peer.next().await, Event::Message(result("1", json!(null))));
+    assert_eq!(peer.next().await, Event::Message(json!({"type": 7, "allowReconnect": true})));
+    assert_eq!(peer.next().await, Event::Close(1000));
+    peer.write(&close(1000)).await;
+    assert_eq!(peer.next().await, Event::End);
     server.stopped().await;
     assert!(passed.load(Relaxed));
 }

@@ -120,8 +120,9 @@ impl TestServer {
         Some(kib * 1024)
     }
 
-    fn at(url: &str) -> Self {
-        let host = url.strip_prefix("http://").expect("HUBWIRE_TEST_URL begins with http://").trim_end_matches('/');
+    /// One that runs already, in whatever process.
+    pub fn at(url: &str) -> Self {
+        let host = url.strip_prefix("http://").expect("the address begins with http://").trim_end_matches('/');
         let addr = host.to_socket_addrs().expect("a host and a port").next().expect("an address");
         Self::new(Shared { addr, kind: Kind::Given, process: None })
     }

@@ -14,7 +14,7 @@ use crate::backplane::{Member, News, NodeId, Reached, Told, Watching};
 use crate::connection::Link;
 use dashmap::DashMap;
 pub(super) use feed::Feed;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use tokio::runtime::Handle;
@@ -33,6 +33,8 @@ pub(super) struct Presence {
     /// What this node is told.
     watched: DashMap<Arc<str>, Arc<Watched>>,
     watchings: AtomicU64,
+    /// Nobody is to watch any more.
+    is_over: AtomicBool,
 }
 
 /// One that watches a group. It stops when this is dropped.
@@ -77,6 +79,10 @@ impl Lifetime {
             });
             (watched.clone(), watched.add())
         };
+        // looked at after it was added: one of the two sees the other
+        if self.presence.is_over.load(Ordering::SeqCst) {
+            watched.end();
+        }
         let watch = Watch { lifetime: self.presence.lifetime.clone(), watched: watched.clone(), id };
         if !is_new {
             return Reached::Done(watch);
@@ -85,6 +91,12 @@ impl Lifetime {
             watched.expect(nodes);
             watch
         })
+    }
+
+    /// Ends all watching, now and from now on: it would never end by itself, and so hold back a drain.
+    pub(crate) fn end_watching(&self) {
+        self.presence.is_over.store(true, Ordering::SeqCst);
+        self.presence.end_all();
     }
 
     /// Another node, or this one, begins to watch or ends.
@@ -149,6 +161,7 @@ impl Presence {
             begun: AtomicU64::new(0),
             watched: DashMap::new(),
             watchings: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
         }
     }
 
@@ -160,6 +173,10 @@ impl Presence {
     /// Somebody has left a group. Called as the one above.
     pub(super) fn left(&self, group: &Group, link: &Link) -> Option<Arc<Feed>> {
         self.note(group, || Told::Left(member(link)))
+    }
+
+    fn end_all(&self) {
+        self.watched.iter().for_each(|watched| watched.end());
     }
 
     fn note(&self, group: &Group, told: impl FnOnce() -> Told) -> Option<Arc<Feed>> {
@@ -190,7 +207,7 @@ impl Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        self.watched.iter().for_each(|watched| watched.end());
+        self.end_all();
     }
 }
 

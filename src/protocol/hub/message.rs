@@ -2,7 +2,8 @@ use super::{BindError, RawArguments, RawValue, json, messagepack};
 use std::borrow::Cow;
 
 /// Encoding of a connection, chosen by the client in its handshake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// Text, one JSON object a message.
     Json,

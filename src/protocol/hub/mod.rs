@@ -28,6 +28,8 @@ pub(crate) use kind::Kind;
 pub use message::Protocol;
 pub(crate) use message::{Completed, DecodeError, Invocation, Message};
 #[cfg(feature = "service")]
+pub(crate) use messagepack::Token as MessagePackToken;
+#[cfg(feature = "service")]
 pub(in crate::protocol) use messagepack::{
     Token, write_array_len, write_bin, write_ext, write_map_len, write_sint, write_str, write_uint,
 };

@@ -1,0 +1,44 @@
+use super::failure::Failure;
+use crate::auth::{AccessKeys, Claims, ConnectionString};
+use crate::config::Config;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+/// What to try with the development preset, ready to be pasted.
+pub(super) fn banner(config: &Config, data: &[SocketAddr], admin: &[SocketAddr]) -> Result<String, Failure> {
+    let (Some(key), Some(signing)) = (config.keys.first(), &config.signing) else { return Ok(String::new()) };
+    let url = config.url_at(data);
+    let string = ConnectionString::new(&url, key.reveal()).map_err(|e| Failure::failed(e.to_string()))?;
+    let admin = admin
+        .first()
+        .map_or_else(|| "none".into(), |address| format!("http://{address}/metrics (also /healthz, /readyz)"));
+    Ok(format!(
+        "hubwire {version}: development preset, open to everybody on this machine
+
+  page               {url}/
+  admin              {admin}
+  connection string  {string}
+
+Open the page, and make a message appear in it:
+
+{curl}
+
+Start from `hubwire default-config` for a configuration of your own. Ctrl-C stops.
+",
+        version = env!("CARGO_PKG_VERSION"),
+        string = string.print(),
+        curl = curl(&url, signing),
+    ))
+}
+
+/// A call that the page shows: its hub is `chat`, its group `lobby`, and it listens to `message`.
+fn curl(url: &str, keys: &AccessKeys) -> String {
+    let call = format!("{url}/api/hubs/chat/groups/lobby/:send");
+    let token = keys.sign(&Claims { claims: &[], audience: &call, now: SystemTime::now(), lifetime: LIFETIME });
+    format!(
+        "  curl '{call}?api-version=2024-12-01' -H 'Content-Type: application/json' -d '{{\"target\":\"message\",\"arguments\":[\"curl\",\"hello\"]}}' -H 'Authorization: Bearer {token}'"
+    )
+}
+
+/// Long enough for a terminal that stays open; the key is known to everybody anyway.
+const LIFETIME: Duration = Duration::from_secs(30 * 86_400);

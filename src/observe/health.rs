@@ -1,0 +1,42 @@
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+/// Whether the server should be sent clients. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Health(Arc<AtomicU8>);
+
+/// How far the server's life has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Starting,
+    Ready,
+    Draining,
+}
+
+impl Health {
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.0.store(phase as u8, Relaxed);
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        [Phase::Starting, Phase::Ready, Phase::Draining][usize::from(self.0.load(Relaxed)) % 3]
+    }
+
+    /// `/healthz`: the process answers. `/readyz`: it wants clients.
+    pub(crate) fn routes<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
+        let health = self.clone();
+        Router::new().route("/healthz", get(|| async { "ok\n" })).route(
+            "/readyz",
+            get(move || async move {
+                match health.phase() {
+                    Phase::Ready => (StatusCode::OK, "ready\n"),
+                    Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
+                    Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+                }
+            }),
+        )
+    }
+}
