@@ -75,7 +75,7 @@ impl Passing {
             }
             // otherwise it has ended since it was chosen
             if server.bind(Arc::new(self.shared.next())) {
-                self.shared.is_bound(&server);
+                self.shared.is_bound();
                 if let Some(from) = from {
                     from.unbind(self.shared.link.id());
                     self.say_goodbye(from, Some(&server));
@@ -256,7 +256,6 @@ impl Receive for Passing {
 
     fn closed(&mut self, link: &Arc<Link>, _: &CloseReason) {
         self.hub.lifetime.remove(link);
-        self.shared.leave();
         if let Some(server) = self.server.take()
             && server.unbind(link.id())
         {
