@@ -51,15 +51,15 @@ impl Operations {
     }
 
     fn shake_hands(&mut self, request: &HandshakeRequest<'_>) -> Result<(), ServerGone> {
+        if request.version != VERSION {
+            return Err(self.refuse("Version mismatch."));
+        }
         let kind = match request.connection_type {
             TYPE_DEFAULT => ServerKind::Default,
             TYPE_ON_DEMAND => ServerKind::OnDemand,
             TYPE_WEAK => ServerKind::Weak,
             _ => return Err(self.refuse("The type of the connection is not known.")),
         };
-        if request.version != VERSION {
-            return Err(self.refuse("Version mismatch."));
-        }
         if !self.service.0.options.app_servers && kind != ServerKind::Weak {
             return Err(self.refuse(SERVERLESS));
         }

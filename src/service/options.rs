@@ -25,11 +25,11 @@ pub struct ServiceOptions {
     /// By how much clocks may differ: a token counts as long after its expiry. Default 5 minutes.
     #[serde(deserialize_with = "units::duration_or_zero::deserialize")]
     pub token_skew: Duration,
-    /// Hubs that there may be, each made by the first valid token for it and kept from then on, at some 2 KiB; tokens for more are answered
-    /// 503. Default 1,024.
+    /// Hubs that there may be, each made by the first valid token for it and kept from then on; tokens for more are answered 503. Default
+    /// 1,024.
     pub max_hubs: usize,
-    /// Connections of application servers that there may be, of all hubs; more are answered 503. Each holds a read buffer of 32 KiB and up to
-    /// the two limits below. Default 4,096.
+    /// Connections of application servers that there may be, of all hubs; more are answered 503. Each has a read buffer of 32 KiB, and can make
+    /// the service hold a message that has come in part, and twice [`outbound_limit`](Self::outbound_limit). Default 4,096.
     pub max_server_connections: usize,
     /// Bytes of one message from an application server: what holds one payload for each protocol of a hub. Default 32 MiB.
     #[serde(deserialize_with = "units::size::deserialize")]

@@ -233,6 +233,16 @@ impl ServerLink {
         Ok(())
     }
 
+    /// Tells whether so much waits that no new client should be announced: the client is [resumed](Link::resume) then when there is room.
+    pub(crate) fn is_crowded(&self, client: &Arc<Link>) -> bool {
+        let mut outbound = self.outbound.lock();
+        let is_crowded = !outbound.finished && outbound.size() > self.limit;
+        if is_crowded {
+            outbound.waiting.push(client.clone());
+        }
+        is_crowded
+    }
+
     /// Sends what has to be said whatever waits: answers, who has come and gone. Nothing, if the server connection has ended. A server that
     /// reads so little that twice the limit would wait loses its connection.
     pub(crate) fn send(&self, message: &Message<'_>) {

@@ -1,6 +1,7 @@
 use super::operations::Operations;
 use super::service::Service;
 use super::{ServerGone, ServerLink, ServiceHub, ServiceOptions};
+use crate::observe::ServerMetrics;
 use crate::protocol::service::{Assembler, Ext, Message};
 use crate::protocol::websocket::{self, FrameReader, Piece};
 use crate::transport::Duplex;
@@ -49,8 +50,8 @@ async fn drive(
     let options = &service.0.options;
     let Accepted { hub, server_id, id, place } = accepted;
     let link = ServerLink::new(&id, server_id, &hub, options.outbound_limit);
+    let counted = Counted::new(hub.server_metrics.clone(), place);
     let guard = Guard { hub: &hub, link: &link };
-    hub.server_metrics.connections.up();
     let operations = Operations::new(service.clone(), hub.clone(), link.clone());
     let mut inlet = Inlet::new(read, early, operations, options);
     let mut outlet =
@@ -68,8 +69,26 @@ async fn drive(
     if !matches!(gone, ServerGone::Lost | ServerGone::NotReading) {
         say_goodbye(&mut inlet, &mut outlet, gone, options.close_timeout).await;
     }
-    hub.server_metrics.connections.down();
-    drop(place);
+    drop(counted);
+}
+
+/// A server connection among those that are open, and its place among those that there may be, until its very end.
+struct Counted {
+    metrics: Arc<ServerMetrics>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Counted {
+    fn new(metrics: Arc<ServerMetrics>, place: OwnedSemaphorePermit) -> Self {
+        metrics.connections.up();
+        Self { metrics, _place: place }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.metrics.connections.down();
+    }
 }
 
 /// However the task ends, at its end or dropped with its runtime, nobody finds the server connection any more.
@@ -164,8 +183,7 @@ impl<R: AsyncRead + Unpin> Inlet<R> {
             at += used;
             match piece {
                 Some(Piece::Data { opcode: websocket::TEXT, .. }) => return Err(ServerGone::Violated),
-                Some(Piece::Data { payload, .. }) => {
-                    let mut payload = &*payload;
+                Some(Piece::Data { mut payload, .. }) => {
                     while let Some(body) = self.messages.next(&mut payload).map_err(|e| broken(link, e))? {
                         if link.is_full() {
                             hold(link).await;

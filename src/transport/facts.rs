@@ -1,4 +1,5 @@
 use super::{Identity, Transport};
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ pub(crate) struct Facts {
 }
 
 /// What a request may have in its extensions: what its connection is granted, where that is not what the options say.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 #[cfg_attr(not(feature = "service"), expect(dead_code, reason = "a hub treats all its clients alike"))]
 pub(crate) struct Terms {
     /// Which of the transports it may use.
@@ -33,4 +34,15 @@ pub(crate) struct Terms {
     pub(crate) is_final: bool,
     /// What the tenant keeps of the request, in a form of its own.
     pub(crate) kept: Box<str>,
+}
+
+/// Without what is kept of the request: cookies may be in it.
+impl fmt::Debug for Terms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Terms")
+            .field("transports", &self.transports)
+            .field("stateful_reconnect", &self.stateful_reconnect)
+            .field("detailed_errors", &self.detailed_errors)
+            .finish_non_exhaustive()
+    }
 }

@@ -22,6 +22,7 @@ mod server;
 mod service;
 mod suite;
 
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::process::Command;
 use std::thread;
@@ -209,6 +210,8 @@ fn outage<C: Fn(&[Saw])>(name: &'static str, flags: &[&str], happens: impl FnOnc
     }
     judge(&saw);
     let calls: u64 = saw.iter().map(|client| client.calls).sum();
+    let transports: BTreeSet<_> = saw.iter().map(|client| client.transport.as_str()).collect();
+    assert_eq!(transports.len(), TRANSPORTS.len(), "{transports:?}");
     let back = saw.iter().filter(|client| client.reconnects > 0).count();
     // Past libtest, which shows the output of a passed test to nobody.
     let _ = writeln!(std::io::stderr(), "{name}: {} clients, {calls} calls, {back} connected again", saw.len());

@@ -443,7 +443,6 @@ async fn a_client_that_does_not_read_is_cut_and_holds_nobody_up() {
                 break;
             }
         }
-        client.0.polite = true;
     })
     .await;
 }
@@ -461,11 +460,31 @@ async fn a_client_of_a_server_that_does_not_read_is_not_read() {
         let many: Vec<u8> = std::iter::repeat_n(frame.clone(), 4000).flatten().collect();
         let taken = client.0.push_without_reading(&many, Duration::from_millis(500)).await;
         assert!(taken < many.len(), "all of it was taken in");
-        // the server reads on, and hears every message that had come
-        let whole = taken / frame.len();
-        for _ in 0..whole {
-            assert_eq!(server.hear_data(&id).await, call);
+        // a new client waits meanwhile
+        let mut late = Client::ask(addr, json!({})).await;
+        // the server reads on, and hears every message that had come, and of the new client
+        let (whole, mut heard, mut welcomed) = (taken / frame.len(), 0, false);
+        while heard < whole || !welcomed {
+            let message = server.hear().await;
+            // it is told that it is not read, since it does not read itself
+            if code(&message) == 22 {
+                continue;
+            }
+            let of = text(&message, 1).to_owned();
+            match code(&message) {
+                6 if of == id => {
+                    assert_eq!(payload(&message), call.as_bytes());
+                    heard += 1;
+                }
+                6 => {
+                    server.data(&of, b"{}\x1e").await;
+                    welcomed = true;
+                }
+                4 => {}
+                _ => panic!("{message}"),
+            }
         }
+        late.expect("{}").await;
     })
     .await;
 }
@@ -668,6 +687,52 @@ async fn a_client_comes_back_on_a_new_socket_with_nothing_lost_or_doubled() {
         client.expect(r#"{"type":8,"sequenceId":2}"#).await;
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_token_counts_when_a_connection_begins_and_not_at_later_polls() {
+    guard(async {
+        let mut options = ServiceOptions::default();
+        options.token_skew = Duration::ZERO;
+        let addr = start(options).await;
+        let mut server = server(addr, "a").await;
+        let expires = now() + 3;
+        let header = format!("Authorization: Bearer {}\r\n", client_token("chat", json!({"exp": expires})));
+        let negotiate = "/client/negotiate?hub=chat&negotiateVersion=1";
+        let made: Value = serde_json::from_str(&request(addr, "POST", negotiate, &header).await.2).unwrap();
+        // an application's own id stands in front of ours
+        let path = format!("/client/?hub=chat&id=5&id={}", made["connectionToken"].as_str().unwrap());
+        assert_eq!(request(addr, "GET", &path, &header).await.0, 200);
+        assert_eq!(post(addr, &path, &header, "{\"protocol\":\"json\",\"version\":1}\u{1e}").await, 200);
+        let open = server.welcome().await;
+        let id = text(&open, 1).to_owned();
+        assert!(text(&open, 4).contains("&id=5&"), "{open}");
+        assert_eq!(request(addr, "GET", &path, &header).await.2, "{}\u{1e}");
+        eventually!(now() > expires);
+        assert_eq!(request(addr, "POST", negotiate, &header).await.0, 401);
+        assert_eq!(post(addr, &path, &header, "{\"type\":6}\u{1e}").await, 200);
+        assert_eq!(server.hear_data(&id).await, "{\"type\":6}\u{1e}");
+        server.data(&id, b"{\"type\":3,\"invocationId\":\"1\"}\x1e").await;
+        assert_eq!(request(addr, "GET", &path, &header).await.2, "{\"type\":3,\"invocationId\":\"1\"}\u{1e}");
+        // but somebody else's token does not do, nor one of another key
+        let bob = format!("Authorization: Bearer {}\r\n", client_token("chat", json!({"asrs.s.uid": "bob"})));
+        assert_eq!(request(addr, "GET", &path, &bob).await.0, 403);
+        let forged =
+            sign(&KEY.replace('0', "1"), &json!({"exp": now() + 9, "aud": "http://localhost/client/?hub=chat"}));
+        assert_eq!(request(addr, "GET", &path, &format!("Authorization: Bearer {forged}\r\n")).await.0, 401);
+        assert_eq!(request(addr, "DELETE", &path, &header).await.0, 202);
+        assert_eq!(text(&server.hear_code(5).await, 1), id);
+    })
+    .await;
+}
+
+async fn post(addr: SocketAddr, path: &str, headers: &str, body: &str) -> u16 {
+    let mut peer = tcp(addr).await;
+    let length = body.len();
+    let head =
+        format!("POST {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n");
+    peer.send([head.as_bytes(), body.as_bytes()].concat()).await.expect("the service reads");
+    peer.response().await.expect("an answer").status
 }
 
 #[tokio::test]

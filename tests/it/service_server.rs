@@ -1,6 +1,6 @@
 //! The service's face towards application servers, by hand: what it must answer, and what it must survive.
 
-use crate::service_client::{COME_BACK, Client, request, server, start, started, welcomed};
+use crate::service_client::{COME_BACK, request, server, start, started, welcomed};
 use crate::support::msgpack::{Mp, framed, varint};
 use crate::support::service_peer::{
     Introduction, KEY, ServicePeer, code, handshake, message, nothing, now, open, part, payload, payloads,

@@ -1,7 +1,7 @@
 use crate::connection::{CloseReason, Link};
 use crate::protocol::hub::{Frame, Kind, Protocol, decode_handshake_response, next_message};
 use crate::protocol::service::message::DATA_CLOSE;
-use crate::service::{Client, ServerLink};
+use crate::service::Client;
 use crate::transport::ConnectionId;
 use parking_lot::Mutex;
 use std::fmt;
@@ -23,8 +23,7 @@ pub(super) struct Shared {
 #[derive(Default)]
 struct State {
     phase: Phase,
-    /// The server connection that carries it, and how many did before.
-    server: Option<Arc<ServerLink>>,
+    /// How many server connections have carried it.
     number: u32,
     /// The hub's last word to the client has been passed on.
     said_goodbye: bool,
@@ -58,8 +57,8 @@ impl Shared {
         Bound { shared: self.clone(), number: self.state.lock().number + 1 }
     }
 
-    /// From now on this server connection carries it, and what comes from the one before counts for nothing.
-    pub(super) fn is_bound(&self, server: &Arc<ServerLink>) {
+    /// From now on the next one carries it, and what comes from the one before counts for nothing.
+    pub(super) fn is_bound(&self) {
         let mut state = self.state.lock();
         state.number += 1;
         if state.phase == Phase::Waiting {
@@ -67,17 +66,6 @@ impl Shared {
         }
         self.leaves.store(false, Relaxed);
         state.part = Vec::new();
-        state.server = Some(server.clone());
-    }
-
-    /// Nobody carries it any more.
-    pub(super) fn leave(&self) {
-        self.state.lock().server = None;
-    }
-
-    /// The server connection that carries it.
-    pub(super) fn server(&self) -> Option<Arc<ServerLink>> {
-        self.state.lock().server.clone()
     }
 
     /// It is to leave its server, and may: its handshake has been answered.

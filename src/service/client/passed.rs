@@ -28,6 +28,16 @@ pub(crate) struct Passing {
     settles: bool,
     /// It is woken when a server connection comes.
     waits: bool,
+    /// Its time to wait for a first server is running.
+    is_timed: bool,
+}
+
+/// What came of the search for a server connection.
+enum Outcome {
+    Connected,
+    /// There is one, which takes no more for now: the client is resumed when it does.
+    Crowded,
+    NoServer,
 }
 
 /// A message of a client, on its way.
@@ -51,24 +61,28 @@ impl Sort for Passed<'_> {
 
 impl Passing {
     pub(super) fn new(hub: Arc<Clients>, shared: Arc<Shared>) -> Self {
-        Self { hub, shared, server: None, refused: None, settles: false, waits: false }
+        Self { hub, shared, server: None, refused: None, settles: false, waits: false, is_timed: false }
     }
 
-    /// Has a server connection carry the client. `false`: there is none.
-    fn connect(&mut self, from: Option<&ServerLink>) -> bool {
+    /// Has a server connection carry the client.
+    fn connect(&mut self, from: Option<&ServerLink>) -> Outcome {
         let identity = identity(&self.shared.link);
         loop {
-            let Some(server) = self.hub.servers.choose(sticky(&identity)) else { return false };
+            let Some(server) = self.hub.servers.choose(sticky(&identity)) else { return Outcome::NoServer };
+            // what is said about a client is never refused: a storm of them would grow what waits for a server without end
+            if server.is_crowded(&self.shared.link) {
+                return Outcome::Crowded;
+            }
             // otherwise it has ended since it was chosen
             if server.bind(Arc::new(self.shared.next())) {
-                self.shared.is_bound(&server);
+                self.shared.is_bound();
                 if let Some(from) = from {
                     from.unbind(self.shared.link.id());
                     self.say_goodbye(from, Some(&server));
                 }
                 self.introduce(&server, &identity, from);
                 self.server = Some(server);
-                return true;
+                return Outcome::Connected;
             }
         }
     }
@@ -110,8 +124,10 @@ impl Passing {
     /// Moves to another server, if its own is about to stop and there is one. Without one it stays, and is looked at again when one comes.
     fn migrate(&mut self) {
         let Some(from) = self.server.clone().filter(|_| !self.waits && self.shared.is_to_migrate()) else { return };
-        if !self.connect(Some(&from)) {
-            self.wait_for_server();
+        match self.connect(Some(&from)) {
+            Outcome::Connected => {}
+            Outcome::Crowded => self.waits = true,
+            Outcome::NoServer => self.wait_for_server(),
         }
     }
 
@@ -132,6 +148,29 @@ impl Passing {
                 link.resume();
             }
         });
+    }
+
+    /// Finds a server connection for a client that has none, or has it wait for one if it may.
+    fn find_server(&mut self) -> Result<(), CloseReason> {
+        match self.connect(None) {
+            Outcome::Connected => return Ok(()),
+            Outcome::Crowded => {
+                self.waits = true;
+                return Ok(());
+            }
+            Outcome::NoServer if self.hub.grace.is_zero() => return Err(no_server()),
+            Outcome::NoServer => self.wait_for_server(),
+        }
+        if !std::mem::replace(&mut self.is_timed, true) {
+            let (link, shared, grace) = (self.shared.link.clone(), self.shared.clone(), self.hub.grace);
+            self.hub.tasks.spawn(async move {
+                let ended = link.ended();
+                if tokio::time::timeout(grace, ended.cancelled()).await.is_err() && shared.is_waiting() {
+                    link.close(no_server());
+                }
+            });
+        }
+        Ok(())
     }
 
     fn wait_for_server(&mut self) {
@@ -176,21 +215,7 @@ impl Receive for Passing {
 
     fn opened(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), CloseReason> {
         self.hub.lifetime.add(turn.link);
-        if self.connect(None) {
-            return Ok(());
-        }
-        if self.hub.grace.is_zero() {
-            return Err(no_server());
-        }
-        self.wait_for_server();
-        let (link, shared, grace) = (turn.link.clone(), self.shared.clone(), self.hub.grace);
-        self.hub.tasks.spawn(async move {
-            let ended = link.ended();
-            if tokio::time::timeout(grace, ended.cancelled()).await.is_err() && shared.is_waiting() {
-                link.close(no_server());
-            }
-        });
-        Ok(())
+        self.find_server()
     }
 
     fn receive(&mut self, turn: &mut Turn<'_, '_>, message: Passed<'_>) -> Result<(), CloseReason> {
@@ -205,8 +230,8 @@ impl Receive for Passing {
         // whoever renewed it tells the server
         turn.link.credential.take_news();
         (self.waits, self.settles) = (false, false);
-        if self.server.is_none() && !self.connect(None) {
-            self.wait_for_server();
+        if self.server.is_none() {
+            self.find_server()?;
         }
         self.migrate_when_calm();
         if let Some(refused) = self.refused.take() {
@@ -231,7 +256,6 @@ impl Receive for Passing {
 
     fn closed(&mut self, link: &Arc<Link>, _: &CloseReason) {
         self.hub.lifetime.remove(link);
-        self.shared.leave();
         if let Some(server) = self.server.take()
             && server.unbind(link.id())
         {
