@@ -30,11 +30,17 @@ impl Suite {
 
     /// Starts the server and the client that `client` prepares for it, and panics with all output unless every case passed.
     pub(crate) fn run(self, client: impl FnOnce(&mut Run) -> Result<Command, Missing>) {
+        let server = Server::start(self.name);
+        self.run_on(server, client);
+    }
+
+    /// The same with a server that has been started.
+    pub(crate) fn run_on(self, server: Server, client: impl FnOnce(&mut Run) -> Result<Command, Missing>) {
         let transports = crate::transports(self.transports);
         if transports.is_empty() {
             return println!("{}: all its transports are left out for now", self.name);
         }
-        let mut run = Run { server: Server::start(self.name), proxy: None, transports };
+        let mut run = Run { server, proxy: None, transports };
         let command = match client(&mut run) {
             Ok(command) => command,
             Err(missing) => return skip(self.name, &missing),

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Line } from './line.mjs';
@@ -13,7 +14,7 @@ export function casesOf(transport) {
   const everywhere = { chat, presence, counter, curl };
   const resumes = { 'cut and resumed': cutAndResumed };
   const specific = {
-    WebSockets: { ...resumes, 'a broken line': brokenLine, keyboard, headers, 'small screen': smallScreen, colours, 'nothing moves': nothingMoves },
+    WebSockets: { ...resumes, 'a broken line': brokenLine, keyboard, headers, 'small screen': smallScreen, colours, 'nothing moves': nothingMoves, 'the line of the program': printedCurl },
     ServerSentEvents: { 'cut and connected anew': cutAndAnew, 'a broken line': brokenLineAnew },
     LongPolling: { ...resumes, 'a broken line': brokenLineAnew, 'a choice': choice },
   };
@@ -222,6 +223,14 @@ async function curl(bench) {
       assert.deepEqual((await said(page)).slice(-2), [text, text]);
     }
   }
+}
+
+// The line that the program prints when it starts, pasted.
+async function printedCurl(bench) {
+  const command = (await readFile(bench.banner, 'utf8')).split('\n').find((line) => line.trim().startsWith('curl '));
+  const [ann, bob] = await two(bench);
+  await promisify(execFile)('sh', ['-c', command.replace('curl ', 'curl --fail --no-progress-meter ')]);
+  for (const page of [ann, bob]) await page.locator('#log .message', { hasText: 'curl' }).filter({ hasText: 'hello' }).waitFor();
 }
 
 // Everything by Tab, Enter, Space and the arrows, with the focus in sight.
