@@ -46,7 +46,7 @@
 //! # Sending
 //!
 //! Inside a call [`Clients`] selects receivers: a connection, a group, a user, everybody, others. Outside there is [`HubContext`], which
-//! also asks who is there and ends connections. A message is encoded once for each encoding in use, and nothing waits for a receiver: what
+//! also asks who is there and ends connections. [`Groups::watch`] tells who is in a group, as it changes. A message is encoded once for each encoding in use, and nothing waits for a receiver: what
 //! happens to one that does not keep up is a matter of [`SlowReceiver`]. [`Client::invoke`] calls a client method and gives its result.
 //!
 //! # Who may do what
@@ -78,7 +78,7 @@
 //! | `auth` | `JwtBearer`: who a request comes from, by a signed token |
 //! | `jwks-url` | its keys from a URL |
 //! | `service` | what takes the place of Azure SignalR Service, and its REST API; used by the program `hubwire` |
-//! | `server` | the program `hubwire` |
+//! | `server` | the program `hubwire`, and the module `relay`: its hub that needs no code |
 //! | `testing` | the module `testing`: what only tests have a use for |
 
 #[cfg(feature = "server")]
@@ -100,12 +100,10 @@ mod lifetime;
 mod observe;
 mod protocol;
 #[cfg(feature = "server")]
-#[doc(hidden)]
 pub mod relay;
 #[cfg(feature = "service")]
 mod rest;
 #[cfg(feature = "service")]
-#[allow(dead_code, reason = "the faces that use it are being built")]
 mod service;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -125,6 +123,9 @@ pub use hub::{
 pub use lifetime::PresenceChange;
 pub use observe::HubStats;
 pub use protocol::{Binary, Protocol, Value, ValueError};
+#[cfg(feature = "service")]
+#[doc(hidden)]
+pub use service::{ClientOptions, Service, ServiceOptions};
 pub use transport::{
     AuthenticationRefresh, Cors, CorsFuture, CorsService, Identity, Origins, Policy, RefreshRequest, Serve,
     ServeOptions, Transport, TransportOptions, serve,

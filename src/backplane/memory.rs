@@ -123,6 +123,13 @@ impl Backplane for Memory {
         }
     }
 
+    fn give_up(&self, question: &str) {
+        self.bus.asked.lock().remove(question);
+        for node in self.bus.nodes() {
+            node.given_up(question);
+        }
+    }
+
     fn close(&self, closing: &Closing) -> Reached<()> {
         for node in self.bus.nodes() {
             node.close(closing);

@@ -48,6 +48,9 @@ pub(crate) trait Backplane: Send + Sync + 'static {
     /// Tells the node that asked what its question came to.
     fn answer(&self, question: &str, answer: Answer);
 
+    /// Tells the node that was asked that nobody waits for the answer any more.
+    fn give_up(&self, question: &str);
+
     /// Ends connections, wherever they are.
     fn close(&self, closing: &Closing) -> Reached<()>;
 
@@ -84,6 +87,8 @@ pub(crate) trait Deliver: Send + Sync + 'static {
     fn ask(&self, connection: &str, question: &str, message: &dyn Encoded) -> Result<bool, EncodeError>;
     /// A question of this node's was answered.
     fn answered(&self, question: &str, answer: Answer);
+    /// Nobody waits for the answer to a question any more, which another node may have passed on to this one.
+    fn given_up(&self, question: &str);
     /// Ends connections that this node has.
     fn close(&self, closing: &Closing);
     /// What this node knows.

@@ -13,6 +13,10 @@ impl Member {
         Self { connection: connection.into(), user: user.map(Into::into) }
     }
 
+    pub(crate) fn shared_id(&self) -> &Arc<str> {
+        &self.connection
+    }
+
     /// Returns the public id of the connection.
     pub fn connection_id(&self) -> &str {
         &self.connection

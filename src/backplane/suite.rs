@@ -62,6 +62,10 @@ async fn a_question_is_answered_to_who_asked(nodes: &[Arc<Node>; 2]) {
     eventually(|| a.seen().iter().any(|line| line.starts_with(&format!("answered {id} Result")))).await;
     // a second answer has nobody to go to
     b.backplane.answer(&id, Answer::Void);
+    let id = a.backplane.question_id();
+    done(a.backplane.ask("b-1", &id, &Text("name?")).unwrap()).await;
+    a.backplane.give_up(&id);
+    eventually(|| b.seen().contains(&format!("given up {id}"))).await;
     nodes.iter().for_each(|node| drop(node.take()));
 }
 
@@ -221,6 +225,10 @@ impl Deliver for Node {
 
     fn answered(&self, question: &str, answer: Answer) {
         self.note(format!("answered {question} {answer:?}"));
+    }
+
+    fn given_up(&self, question: &str) {
+        self.note(format!("given up {question}"));
     }
 
     fn close(&self, closing: &Closing) {

@@ -1,5 +1,6 @@
 //! What is served, made of a configuration: hubs, and the routes of both kinds of address.
 
+use super::forwarded::forwarded;
 use crate::admin::demo::{self, DemoOptions};
 use crate::config::{self, Config};
 use crate::lifetime::Lifetime;
@@ -58,10 +59,13 @@ impl Composition {
             Some(rest) => clients.merge(rest),
             None => clients,
         };
-        match &config.signing {
-            Some(keys) if config.preset => routes.merge(demo::routes(DemoOptions { hub: "chat".into(), keys: keys.clone() })),
+        let routes = match &config.signing {
+            Some(keys) if config.preset => {
+                routes.merge(demo::routes(DemoOptions { hub: "chat".into(), keys: keys.clone() }))
+            }
             _ => routes,
-        }
+        };
+        forwarded(routes, &config.server.trusted_proxies)
     }
 
     /// Nobody could call it without a key.

@@ -86,10 +86,11 @@ fn given() -> Result<Vec<Given>, Failure> {
     for at in 0..sockets.len() {
         let unusable =
             |e: io::Error| Failure::failed(format!("socket {at} of the service manager cannot be used: {e}"));
+        let is_admin = names.next() == Some("admin");
         let Some(listener) = sockets.take_tcp_listener(at).map_err(unusable)? else { continue };
         listener.set_nonblocking(true).map_err(unusable)?;
         let listener = TcpListener::from_std(listener).map_err(unusable)?;
-        given.push(Given { listener, is_admin: names.next() == Some("admin") });
+        given.push(Given { listener, is_admin });
     }
     Ok(given)
 }

@@ -6,6 +6,7 @@ mod check_config;
 mod composition;
 mod drain;
 mod failure;
+mod forwarded;
 mod healthcheck;
 mod listeners;
 mod look;

@@ -26,6 +26,7 @@ pub(super) fn serve(args: &args::Serve) -> Result<(), Failure> {
     for warning in &config.warnings {
         warn!("{warning}");
     }
+    warn_of_few_files(&config);
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     runtime.worker_threads(config.server.worker_threads.unwrap_or_else(cores)).enable_all();
     let runtime = runtime.build().map_err(|e| Failure::failed(format!("cannot start: {e}")))?;
@@ -33,6 +34,25 @@ pub(super) fn serve(args: &args::Serve) -> Result<(), Failure> {
     // what was cut is not waited for
     runtime.shutdown_background();
     outcome
+}
+
+/// A connection that has no file descriptor waits in the kernel's queue.
+fn warn_of_few_files(config: &Config) {
+    let sockets = config.server.limits.max_connections.saturating_mul(config.server.listen.len());
+    if let Some(files) = open_files().filter(|files| *files < sockets && !config.preset) {
+        warn!(
+            open_files = files,
+            max_connections = sockets,
+            "fewer files may be open than connections: raise the limit (ulimit -n, LimitNOFILE=), or lower server.limits.max_connections"
+        );
+    }
+}
+
+/// How many files this process may have open, where the system tells.
+fn open_files() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 fn cores() -> usize {

@@ -1,9 +1,6 @@
 use crate::config::Tls;
-use crate::transport::{Secure, Stream};
+use crate::transport::{Secure, Securing, Stream};
 use parking_lot::Mutex;
-use std::future::Future;
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -32,7 +29,7 @@ impl Certificate {
 }
 
 impl Secure for Certificate {
-    fn secure(&self, socket: TcpStream) -> Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>> {
+    fn secure(&self, socket: TcpStream) -> Securing {
         let acceptor = TlsAcceptor::from(self.0.lock().config.clone());
         Box::pin(async move { Ok(Box::new(acceptor.accept(socket).await?) as Box<dyn Stream>) })
     }

@@ -39,6 +39,8 @@ pub(crate) struct Config {
 pub(crate) struct Server {
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) public_url: Option<String>,
+    /// Whose word counts for where a client is.
+    pub(crate) trusted_proxies: Vec<IpAddr>,
     pub(crate) tls: Option<Tls>,
     /// From the word to stop to the first connection that is closed: a load balancer sees meanwhile that this node is not ready.
     pub(crate) drain_delay: Duration,
@@ -199,6 +201,7 @@ impl Server {
         Ok(Self {
             listen: addresses(&raw.listen, "server.listen")?,
             public_url: raw.public_url.map(public_url).transpose()?,
+            trusted_proxies: raw.trusted_proxies,
             tls,
             drain_delay: raw.drain_delay,
             drain_timeout: raw.drain_timeout,

@@ -67,7 +67,7 @@ pub(super) fn listed(names: &[&str]) -> String {
 
 /// The known name that takes the fewest edits, if that is few enough to be a slip.
 pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let most = name.chars().count().div_ceil(3);
+    let most = (name.chars().count() / 3).max(1);
     known
         .iter()
         .map(|known| (edits(name, known), *known))
@@ -76,19 +76,23 @@ pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
         .map(|(_, near)| near)
 }
 
-/// Letters to insert, delete or replace (Levenshtein), row by row.
+/// Letters to insert, delete, replace, or swap with their neighbour.
 fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, left) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, right) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(left != *right);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
         }
+        rows.push(row);
     }
-    row[b.len()]
+    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]
@@ -101,6 +105,7 @@ mod tests {
         assert_eq!(nearest("lisen", &known), Some("listen"));
         assert_eq!(nearest("drain-timeout", &known), Some("drain_timeout"));
         assert_eq!(nearest("port", &known), None);
+        assert_eq!(nearest("jion", &["send", "join"]), Some("join"));
         assert_eq!([edits("", "abc"), edits("kitten", "sitting"), edits("a", "a")], [3, 3, 0]);
     }
 }

@@ -20,11 +20,15 @@ pub(crate) struct Term {
 
 impl Memory {
     pub(crate) fn of(config: &Config) -> Self {
-        let sockets = config.server.limits.max_connections as u64 * config.server.listen.len() as u64;
+        let sockets = (config.server.limits.max_connections as u64).saturating_mul(config.server.listen.len() as u64);
         let mut terms = vec![Term::new("TCP connections: a request's headers, and HTTP/2 windows", sockets, {
             config.server.limits.max_header_bytes as u64 + HTTP2
         })];
-        terms.push(Term::new("bodies of REST calls (rest.max_parallel_bodies)", config.rest.max_parallel_bodies as u64, config.rest.body_limit as u64));
+        terms.push(Term::new(
+            "bodies of REST calls (rest.max_parallel_bodies)",
+            config.rest.max_parallel_bodies as u64,
+            config.rest.body_limit as u64,
+        ));
         if config.server.tls.is_some() {
             terms.push(Term::new("TCP connections: TLS", sockets, TLS));
         }

@@ -10,6 +10,8 @@ mod memory;
 mod raw;
 mod secret;
 mod sources;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 pub(crate) use checked::Config;

@@ -7,6 +7,7 @@ use crate::units;
 use crate::{ConnectionOptions, HubOptions, ServeOptions, TransportOptions};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ pub(super) struct Raw {
 pub(super) struct Server {
     pub(super) listen: Vec<String>,
     pub(super) public_url: Option<String>,
+    pub(super) trusted_proxies: Vec<IpAddr>,
     pub(super) tls_certificate: Option<PathBuf>,
     pub(super) tls_key: Option<PathBuf>,
     #[serde(deserialize_with = "units::duration_or_zero::deserialize")]
@@ -42,6 +44,7 @@ impl Default for Server {
         Self {
             listen: vec!["127.0.0.1:8888".into()],
             public_url: None,
+            trusted_proxies: Vec::new(),
             tls_certificate: None,
             tls_key: None,
             drain_delay: Duration::ZERO,

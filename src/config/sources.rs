@@ -38,6 +38,11 @@ impl File {
         Ok(Self { path: path.into(), text })
     }
 
+    #[cfg(test)]
+    pub(super) fn of(path: &str, text: &str) -> Self {
+        Self { path: path.into(), text: text.into() }
+    }
+
     fn place(&self, offset: Option<usize>) -> Place {
         let line = offset.map(|at| self.text[..at.min(self.text.len())].matches('\n').count() + 1);
         Place::File { path: self.path.clone(), line }

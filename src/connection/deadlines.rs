@@ -88,6 +88,12 @@ impl Deadlines {
         self.seen.store(now, Relaxed);
     }
 
+    /// Since the client's last message.
+    #[cfg(feature = "service")]
+    pub(super) fn silence(&self, now: Millis) -> Millis {
+        now.wrapping_sub(self.seen.load(Relaxed))
+    }
+
     pub(super) fn client_pinged(&self) {
         self.client_pings.store(true, Relaxed);
     }

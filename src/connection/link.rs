@@ -157,6 +157,13 @@ impl Link {
         self.terms().and_then(|terms| terms.disconnect_timeout).unwrap_or(self.options().disconnect_timeout)
     }
 
+    /// What the client is told of the reason.
+    pub(super) fn told(&self, reason: &CloseReason) -> Option<String> {
+        let detailed = self.has_detailed_errors();
+        let is_private = matches!(reason, CloseReason::Requested { .. }) && self.terms().is_some() && !detailed;
+        if is_private { None } else { reason.error(detailed) }
+    }
+
     pub(super) fn has_detailed_errors(&self) -> bool {
         self.options().detailed_errors || self.terms().is_some_and(|terms| terms.detailed_errors)
     }

@@ -34,6 +34,9 @@ pub(super) enum Step<M> {
     Message(M),
 }
 
+/// How many bytes a step took, and what they are.
+type Taken<M> = (usize, Step<M>);
+
 /// Input that ends the connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -48,7 +51,7 @@ impl<R: Receive> Machine<R> {
         &mut self,
         input: &'a [u8],
         options: &ConnectionOptions,
-    ) -> Result<Option<(usize, Step<R::Message<'a>>)>, Refusal> {
+    ) -> Result<Option<Taken<R::Message<'a>>>, Refusal> {
         let limit = options.maximum_receive_message_size;
         let Some(protocol) = self.protocol else {
             return self.shake_hands(input, options);
@@ -76,11 +79,7 @@ impl<R: Receive> Machine<R> {
         self.protocol.is_some()
     }
 
-    fn shake_hands<M>(
-        &mut self,
-        input: &[u8],
-        options: &ConnectionOptions,
-    ) -> Result<Option<(usize, Step<M>)>, Refusal> {
+    fn shake_hands<M>(&mut self, input: &[u8], options: &ConnectionOptions) -> Result<Option<Taken<M>>, Refusal> {
         // the request is a JSON text with the same separator and the same limit, whatever protocol it asks for
         let piece =
             match next_message_from(Protocol::Json, input, options.maximum_receive_message_size, &mut self.scanned) {

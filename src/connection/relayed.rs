@@ -1,5 +1,6 @@
 use super::{CloseReason, Link};
 use crate::protocol::hub::Frame;
+use std::time::Duration;
 
 /// What only a connection needs whose hub is somewhere else: what is sent to it comes from there, ready made.
 impl Link {
@@ -21,9 +22,8 @@ impl Link {
     }
 
     /// Queues what the hub has written to this very connection, which is never dropped. A client that does not take it ends: whoever
-    /// sent it has others to serve, and does not wait.
-    pub(crate) fn relay(&self, frame: Frame) {
-        let limit = self.options().outbound_limit;
+    /// sent it has others to serve, and does not wait. `limit` is for the bytes of it that wait.
+    pub(crate) fn relay(&self, frame: Frame, limit: usize) {
         let mut outbound = self.outbound();
         if outbound.finished {
             return;
@@ -46,6 +46,12 @@ impl Link {
             drop(outbound);
             self.flush();
         }
+    }
+
+    /// For how long the client has said nothing.
+    pub(crate) fn silence(&self) -> Duration {
+        let since = self.deadlines.silence(self.shared.sweep.now());
+        Duration::from_millis(since.into())
     }
 
     /// Tells whether the connection counts its messages, each in a frame of its own.

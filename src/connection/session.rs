@@ -196,7 +196,7 @@ impl<T: Tenant> Session<T> {
         match stop {
             Stop::Refused(e) => link.control(Frame::handshake_response(Protocol::Json, Some(&e.text(detailed)))),
             Stop::Reason(reason) if reason.says_goodbye() && is_open => {
-                let error = reason.error(detailed);
+                let error = link.told(reason);
                 let may_reconnect = reason.allows_reconnect() && !link.is_final();
                 link.control(Frame::close(link.protocol(), error.as_deref(), may_reconnect));
             }
@@ -205,7 +205,7 @@ impl<T: Tenant> Session<T> {
                 link.control(Frame::handshake_response(link.protocol(), Some(text)));
             }
             Stop::Reason(reason) if reason.says_goodbye() && self.machine.is_open() => {
-                let error = reason.error(detailed).unwrap_or_else(|| CLOSED.to_owned());
+                let error = link.told(reason).unwrap_or_else(|| CLOSED.to_owned());
                 link.control(Frame::handshake_response(link.protocol(), Some(&error)));
             }
             Stop::Reason(_) | Stop::CloseFrame => {}

@@ -291,7 +291,7 @@ impl Groups {
 
     /// Watches who is in a group: a list, and then who joins and who leaves, on all nodes. The group need not have a member.
     ///
-    /// The server keeps a copy of the list as long as somebody watches, about 100 bytes for each member and once for all that watch the
+    /// The server keeps a copy of the list as long as somebody watches, about 200 bytes for each member and once for all that watch the
     /// group. A group that nobody watches costs nothing more for this.
     ///
     /// # Errors

@@ -101,13 +101,14 @@ impl Hub {
     }
 
     /// Lets nobody in any more, and closes the connections in paced batches, with permission to connect again elsewhere: each once its calls
-    /// and streams have ended, those that go on after three quarters of the time all the same. Returns whether all was over `within` it.
+    /// and streams have ended ([`Presence`] ends at once), those that go on after three quarters of the time all the same. Returns whether all was over `within` it.
     ///
     /// # Cancel safety
     ///
     /// What was closed stays closed.
     pub async fn drain(&self, within: Duration) -> bool {
         self.endpoints.close();
+        self.shared.lifetime.end_watching();
         self.endpoint.drain(within).await
     }
 

@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 /// Who is in a group, as it changes: a stream that begins with a list, to which the changes follow in their order, without a gap and with
 /// none that the list has already. See [`Groups::watch`](super::Groups::watch).
 ///
-/// Up to 256 changes wait for whoever reads it. When there are more they are forgotten, and the next item is a list again. It ends with
-/// the hub; dropping it ends the watching.
+/// Up to 256 changes wait for whoever reads it. When there are more they are forgotten, and the next item is a list again. It ends when
+/// the hub is drained; dropping it ends the watching.
 ///
 /// ```
 /// use futures_util::StreamExt;

@@ -94,14 +94,14 @@ impl Encoded for Outgoing<'_> {
 
 impl Lifetime {
     pub(crate) fn new(backplane: Arc<dyn Backplane>) -> Arc<Self> {
-        let lifetime = Arc::new(Self {
+        let lifetime = Arc::new_cyclic(|lifetime| Self {
             backplane,
             connections: DashMap::new(),
             all: Segments::default(),
             groups: Groups::default(),
             users: Groups::default(),
             user_groups: UserGroups::default(),
-            presence: Presence::default(),
+            presence: Presence::new(lifetime.clone()),
             questions: Arc::default(),
             runtime: OnceLock::new(),
         });
@@ -191,7 +191,7 @@ impl Lifetime {
     ) -> Result<(Reached<()>, Asked), BackplaneError> {
         if let Some(member) = self.member(connection) {
             let frame = given(message, member.link.protocol())?;
-            let asked = self.questions.put(id.to_owned(), *member.link.id());
+            let asked = self.questions.put(id, *member.link.id());
             member.link.push(&frame, None);
             member.link.flush();
             if member.link.is_closed() {
@@ -200,7 +200,7 @@ impl Lifetime {
             }
             return Ok((Reached::Done(()), asked));
         }
-        let asked = self.questions.expect(id.to_owned());
+        let asked = self.questions.expect(id, &self.backplane);
         let reached = self.backplane.ask(connection, id, message)?;
         Ok((reached, asked))
     }
@@ -466,14 +466,22 @@ impl Deliver for Lifetime {
     fn ask(&self, connection: &str, question: &str, message: &dyn Encoded) -> Result<bool, EncodeError> {
         let Some(member) = self.member(connection) else { return Ok(false) };
         let Some(frame) = message.frame(member.link.protocol())? else { return Ok(false) };
-        self.questions.put_foreign(question.to_owned(), *member.link.id());
+        self.questions.put_foreign(question, *member.link.id());
         member.link.push(&frame, None);
         member.link.flush();
+        if member.link.is_closed() && self.questions.give_up_foreign(question) {
+            // as for a question of this node's own
+            self.backplane.answer(question, Answer::Disconnected);
+        }
         Ok(true)
     }
 
     fn answered(&self, question: &str, answer: Answer) {
         self.questions.answer(question, answer);
+    }
+
+    fn given_up(&self, question: &str) {
+        self.questions.give_up_foreign(question);
     }
 
     fn close(&self, closing: &Closing) {

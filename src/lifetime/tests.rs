@@ -677,10 +677,15 @@ mod several_nodes {
 
         let (id, asked) = ask();
         drop(asked);
-        assert_eq!(two.complete(&a, &id, &Completed::Void), Ok(true), "who asked is not there to hear it");
+        assert_eq!(two.questions.count(), 0, "who asked is not there to hear it");
+        assert_eq!(two.complete(&a, &id, &Completed::Void), Ok(false));
 
         let (_, asked) = ask();
         two.remove(&a);
+        assert_eq!(asked.answer().await, Answer::Disconnected);
+        let ending = come(&two);
+        ending.close(CloseReason::TransportLost);
+        let (_, asked) = put_question(&one, &name(&ending), "name?", &()).unwrap();
         assert_eq!(asked.answer().await, Answer::Disconnected);
         assert_eq!((one.questions.count(), two.questions.count()), (0, 0));
     }

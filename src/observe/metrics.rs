@@ -23,6 +23,38 @@ pub(crate) struct HubMetrics {
     pub(crate) panics: Counter,
 }
 
+/// The figures of the application servers of one hub of the service.
+#[cfg(feature = "service")]
+#[derive(Debug, Default)]
+pub(crate) struct ServerMetrics {
+    /// Server connections that are open now, those included that have not shaken hands or are closing.
+    pub(crate) connections: Gauge,
+    /// Messages from servers, and their bytes.
+    pub(crate) received_messages: Counter,
+    pub(crate) received_bytes: Counter,
+    /// Messages to servers, and the bytes that have left.
+    pub(crate) sent_messages: Counter,
+    pub(crate) sent_bytes: Counter,
+    /// Requests of servers that came to an error: neither done nor for something that is not there.
+    pub(crate) acks_failed: Counter,
+    /// Server connections that have ended, by the label of their reason.
+    ended: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+#[cfg(feature = "service")]
+impl ServerMetrics {
+    /// A server connection has ended; the reason is one of a few labels.
+    pub(crate) fn ended(&self, reason: &'static str) {
+        *self.ended.lock().entry(reason).or_default() += 1;
+    }
+
+    /// How many have ended for which reason.
+    #[allow(dead_code, reason = "the page of metrics reads it")]
+    pub(crate) fn endings(&self) -> BTreeMap<&'static str, u64> {
+        self.ended.lock().clone()
+    }
+}
+
 /// What has happened to the connections of a hub since it was built, on this node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]

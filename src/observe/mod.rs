@@ -15,5 +15,7 @@ pub(crate) use health::{Health, Phase};
 pub(crate) use log::log;
 pub(crate) use metrics::HubMetrics;
 pub use metrics::HubStats;
+#[cfg(feature = "service")]
+pub(crate) use metrics::ServerMetrics;
 #[cfg(feature = "server")]
 pub(crate) use prometheus::Exposition;

@@ -1,4 +1,4 @@
-use super::{Action, Relay};
+use super::{Action, Relay, RelayOptions};
 use crate::{Caller, Connection, FromConnection, HubError, HubResult, Items};
 use std::sync::atomic::{AtomicU32, Ordering};
 use tracing::{debug, warn};
@@ -26,13 +26,17 @@ impl Guard {
         &self.relay
     }
 
+    pub(super) fn options(&self) -> &RelayOptions {
+        self.relay.options()
+    }
+
     pub(super) fn caller(&self) -> &Caller {
         &self.caller
     }
 
     /// Lets who has the right pass.
     pub(super) fn check(&self, action: Action, name: &str) -> HubResult {
-        if self.relay.permissions().allow(self.caller.identity(), action.name(), name) {
+        if self.relay.options().permissions.allow(self.caller.identity(), action.name(), name) {
             return Ok(());
         }
         self.log(action, name);
@@ -63,3 +67,33 @@ impl Guard {
 
 /// Refusals of one connection that are logged for everybody to see.
 const LOGGED: u32 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::hub;
+    use crate::{Identity, Permissions, Policy};
+
+    fn guard(identity: Identity) -> Guard {
+        let rights = Permissions::default().grant("join", "inbox-{user}", Policy::authenticated());
+        let relay = Relay::new(&RelayOptions::default().with_permissions(rights));
+        let (connection, _) = Connection::for_test_in(&hub(RelayOptions::default()).build(), identity);
+        Guard::from_connection(&connection, &relay).unwrap()
+    }
+
+    fn refused(guard: &Guard, action: Action, name: &str) -> String {
+        guard.check(action, name).unwrap_err().client_text().unwrap().to_owned()
+    }
+
+    #[tokio::test]
+    async fn who_is_refused_is_told_what_is_missing() {
+        let ann = guard(Identity::user("ann"));
+        assert!(ann.check(Action::Join, "inbox-ann").is_ok());
+        let text = refused(&ann, Action::Join, "inbox-bob");
+        assert!(text.starts_with("The user 'ann' has no permission 'join' on 'inbox-bob'."), "{text}");
+        let text = refused(&guard(Identity::new(None, [])), Action::SendToAll, "");
+        assert!(text.starts_with("This client has no permission 'send-to-all'."), "{text}");
+        let text = refused(&guard(Identity::anonymous()), Action::SeePresence, "a");
+        assert!(text.starts_with("A client that has not signed in has no permission 'see-presence'"), "{text}");
+    }
+}

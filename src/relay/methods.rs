@@ -64,7 +64,7 @@ pub(super) async fn connected(guard: Guard, groups: Groups) -> HubResult {
 
 async fn join(guard: &Guard, groups: &Groups, group: String) -> HubResult {
     guard.check(Action::Join, &group)?;
-    let (id, most) = (guard.caller().id(), guard.relay().max_groups());
+    let (id, most) = (guard.caller().id(), guard.options().max_groups);
     let joined = groups.of_connection(id).await?;
     if joined.len() >= most && !joined.contains(&group) {
         return Err(HubError::client(format!(
@@ -86,3 +86,32 @@ const NOTHING: &str = "";
 const GROUP: &str = "group";
 const NOT_SENT: &str = "The message was sent to nobody: a value in it cannot be written in the encoding that one of the receivers uses. \
                         JSON has no NaN, no infinity and no extension types; MessagePack no integers of more than 64 bits.";
+
+#[cfg(test)]
+mod tests {
+    use super::super::{RelayOptions, hub};
+    use super::*;
+    use crate::relay::Relay;
+    use crate::{Connection, FromConnection, Identity, Permissions, Policy, Value};
+
+    #[tokio::test]
+    async fn a_message_goes_to_others_in_a_group_one_is_in() {
+        let everything = Permissions::default().grant("*", "*", Policy::authenticated());
+        let options = RelayOptions::default().with_permissions(everything).with_max_groups(1);
+        let relay = Relay::new(&options);
+        let hub = hub(options).build();
+        let (ann, to_ann) = Connection::for_test_in(&hub, Identity::user("ann"));
+        let (bob, to_bob) = Connection::for_test_in(&hub, Identity::user("bob"));
+        let guard = |connection| Guard::from_connection(connection, &relay).unwrap();
+        for connection in [&ann, &bob] {
+            join_group(guard(connection), Groups::for_test(connection), Group("room".into())).await.unwrap();
+        }
+        let refused = join_group(guard(&ann), Groups::for_test(&ann), Group("other".into())).await.unwrap_err();
+        assert!(refused.client_text().unwrap().contains("1 is the most"));
+        let message = Message { target: "say".into(), arguments: vec![Value::from("hello")] };
+        let clients = Clients::for_test(&ann);
+        send_to_others_in_group(guard(&ann), clients, Group("room".into()), message).await.unwrap();
+        assert_eq!(to_bob.take(), [("say".to_owned(), vec![Value::from("hello")])]);
+        assert!(to_ann.take().is_empty());
+    }
+}

@@ -1,4 +1,4 @@
-//! The hub of the standalone server, which needs no code: written with the public API.
+//! The hub of the standalone server, which needs no code: written with the public API. Feature `server`.
 //!
 //! Clients reach each other by its methods. `target` names a method of the receiving clients, and `arguments` is an array of what that is
 //! called with: any values, which arrive as they were sent, in the receiver's encoding.
@@ -7,6 +7,12 @@
 //! connection.on("message", (from, text) => show(from, text));
 //! await connection.invoke("JoinGroup", "room-1");
 //! await connection.invoke("SendToOthersInGroup", "room-1", "message", ["ann", "hello"]);
+//! ```
+//!
+//! ```csharp
+//! connection.On<string, string>("message", Show);
+//! await connection.InvokeAsync("JoinGroup", "room-1");
+//! await connection.InvokeAsync("SendToOthersInGroup", "room-1", "message", new object[] { "ann", "hello" });
 //! ```
 //!
 //! | method | what it does |
@@ -22,7 +28,8 @@
 //! | `Presence(group)` | returns who is in a group: a list of `{ connectionId, userId }` |
 //! | `PresenceChanges(group)` | streams who is in a group, as it changes |
 //!
-//! A method that sends is answered when the message is queued for its receivers; that there are none is no error.
+//! A method that sends is answered when the message is queued for its receivers; that there are none is no error. Names of groups and users
+//! are compared byte by byte, have 1 to 1024 characters, and are not blank.
 //!
 //! The stream begins with `{ type: "here", members }`, to which `{ type: "joined", member }` and `{ type: "left", member }` follow, in their
 //! order and without a gap, and by which the caller keeps its list. A client that does not take 256 changes in time gets another `here` in
@@ -36,6 +43,20 @@
 //!     change.type === "left" ? here.delete(member.connectionId) : here.set(member.connectionId, member);
 //!   draw(here);
 //! }, complete() {}, error: console.error });
+//! ```
+//!
+//! In a program of one's own it is mounted as any other hub:
+//!
+//! ```
+//! use axum::Router;
+//! use hubwire::relay::{self, Action, RelayOptions};
+//! use hubwire::{Permissions, Policy};
+//!
+//! let rights = Permissions::default()
+//!     .grant(Action::Join.name(), "room-*", Policy::authenticated())
+//!     .grant(Action::SendToGroup.name(), "room-*", Policy::authenticated());
+//! let hub = relay::hub(RelayOptions::default().with_permissions(rights)).build();
+//! let router: Router = Router::new().merge(hub.routes("/hubs/chat"));
 //! ```
 //!
 //! # Permissions
@@ -70,44 +91,27 @@ mod presence;
 pub use actions::{Action, Subject};
 pub use options::RelayOptions;
 
-use crate::{Hub, HubBuilder, Permissions};
+use crate::{Hub, HubBuilder};
 use std::sync::Arc;
 
-/// The state of a relay hub: its limits and permissions. Cheap to clone.
+/// The state of a relay hub: its options. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Relay(Arc<Limits>);
-
-#[derive(Debug)]
-struct Limits {
-    permissions: Permissions,
-    max_name_length: usize,
-    max_groups: usize,
-    max_members: usize,
-}
+pub struct Relay(Arc<RelayOptions>);
 
 impl Relay {
-    fn permissions(&self) -> &Permissions {
-        &self.0.permissions
+    fn new(options: &RelayOptions) -> Self {
+        Self(Arc::new(options.clone()))
     }
 
-    fn max_name_length(&self) -> usize {
-        self.0.max_name_length
-    }
-
-    fn max_groups(&self) -> usize {
-        self.0.max_groups
-    }
-
-    fn max_members(&self) -> usize {
-        self.0.max_members
+    fn options(&self) -> &RelayOptions {
+        &self.0
     }
 }
 
 /// Starts a relay hub; methods can be added to it.
 pub fn hub(options: RelayOptions) -> HubBuilder<Relay> {
-    let RelayOptions { permissions, hub, max_name_length, max_groups, max_members } = options;
-    Hub::with_state(Relay(Arc::new(Limits { permissions, max_name_length, max_groups, max_members })))
-        .options(hub)
+    Hub::with_state(Relay::new(&options))
+        .options(options.hub)
         .on_connected(methods::connected)
         .method("SendToAll", methods::send_to_all)
         .method("SendToOthers", methods::send_to_others)

@@ -6,7 +6,8 @@ use crate::{HubOptions, Permissions};
 pub struct RelayOptions {
     /// Who may do what: the actions are [`Action::name`](super::Action::name)s. Default: nobody anything.
     pub permissions: Permissions,
-    /// The options of the hub itself.
+    /// The options of the hub itself. Default: those of any hub, but clients are told of errors in full, as these are about their calls and
+    /// no code of anybody else's: else who sends the wrong number of arguments would not learn it.
     pub hub: HubOptions,
     /// Length of the name of a group, a user, a connection or a client method, in UTF-16 code units as .NET and JavaScript count it.
     /// Default 1024, as in the REST API; a name that a client joins by costs the server up to three bytes for each.
@@ -15,7 +16,8 @@ pub struct RelayOptions {
     /// can make the server hold. Calls of one connection that run at a time can exceed it by their number, which is 1 by default.
     pub max_groups: usize,
     /// Members of a group that are listed, and whose comings and goings are told. Default 10,000, which is an answer of about a megabyte;
-    /// nobody is shown who is in a larger group.
+    /// nobody is shown who is in a larger group. A group that is watched costs the server about 200 bytes for each member, once for all
+    /// that watch it, and each stream up to 16 KiB; a client has as many streams as [`HubOptions::max_running_calls`] allows.
     pub max_members: usize,
 }
 
@@ -60,7 +62,7 @@ impl Default for RelayOptions {
     fn default() -> Self {
         Self {
             permissions: Permissions::default(),
-            hub: HubOptions::default(),
+            hub: HubOptions::default().with_detailed_errors(true),
             max_name_length: 1024,
             max_groups: 256,
             max_members: 10_000,

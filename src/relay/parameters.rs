@@ -53,7 +53,7 @@ impl FromInvocation<Relay, Checked> for Message {
 
 /// Whatever characters it has is the clients' affair.
 pub(super) fn check_name(relay: &Relay, noun: &str, name: &str) -> HubResult {
-    let most = relay.max_name_length();
+    let most = relay.options().max_name_length;
     if name.trim().is_empty() {
         return Err(HubError::client(format!("The name of a {noun} must not be blank.")));
     }

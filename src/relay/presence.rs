@@ -18,7 +18,7 @@ pub(super) enum Change {
 
 pub(super) async fn list(guard: Guard, groups: Groups, Group(group): Group) -> HubResult<Vec<Member>> {
     guard.check(Action::SeePresence, &group)?;
-    let most = guard.relay().max_members();
+    let most = guard.options().max_members;
     let members = groups.presence(group, most.saturating_add(1)).await?;
     if members.len() > most { Err(too_many(most)) } else { Ok(members) }
 }
@@ -29,7 +29,7 @@ pub(super) async fn changes(
     Group(group): Group,
 ) -> HubResult<impl Stream<Item = HubResult<Change>>> {
     guard.check(Action::SeePresence, &group)?;
-    let most = guard.relay().max_members();
+    let most = guard.options().max_members;
     // before anything is copied
     if groups.presence(&group, most.saturating_add(1)).await?.len() > most {
         return Err(too_many(most));

@@ -5,8 +5,12 @@ use serde_json::json;
 use std::borrow::Cow;
 
 /// An answer that is not the one asked for. Callers tell "does not exist" from a wrong address by the code in the header alone.
+/// Boxed, as it is rare and the results that may hold it are many.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct Refusal(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     status: StatusCode,
     detail: Option<Detail>,
     header: Option<(HeaderName, HeaderValue)>,
@@ -22,7 +26,7 @@ struct Detail {
 impl Refusal {
     /// Without a body, as callers know it of requests that come to no operation.
     pub(super) fn bare(status: StatusCode) -> Self {
-        Self { status, detail: None, header: None }
+        Self(Box::new(Inner { status, detail: None, header: None }))
     }
 
     /// A name, a parameter or a body is wrong.
@@ -31,13 +35,14 @@ impl Refusal {
     }
 
     pub(super) fn of(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, detail: Some(Detail { code, message: message.into(), target: None }), header: None }
+        let detail = Detail { code, message: message.into(), target: None };
+        Self(Box::new(Inner { status, detail: Some(detail), header: None }))
     }
 
     /// Something does not exist; `code` says what, and `message` to people.
     pub(super) fn missing(code: &'static str, message: String) -> Self {
         let mut refusal = Self::of(StatusCode::NOT_FOUND, code, message);
-        if let Some(detail) = &mut refusal.detail {
+        if let Some(detail) = &mut refusal.0.detail {
             detail.target = code.split('.').nth(1);
         }
         refusal
@@ -49,28 +54,28 @@ impl Refusal {
     }
 
     pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.header = Some((name, value));
+        self.0.header = Some((name, value));
         self
     }
 
     pub(super) fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     pub(super) fn into_response(self) -> Response<Body> {
-        let mut response = match &self.detail {
-            None => empty(self.status),
+        let mut response = match &self.0.detail {
+            None => empty(self.0.status),
             Some(detail) => {
                 let mut body = json!({"code": detail.code, "message": detail.message});
                 if let Some(target) = detail.target {
                     body["target"] = target.into();
                 }
-                let mut response = json_body(self.status, body.to_string());
+                let mut response = json_body(self.0.status, body.to_string());
                 response.headers_mut().insert(ERROR_CODE, HeaderValue::from_static(detail.code));
                 response
             }
         };
-        if let Some((name, value)) = self.header {
+        if let Some((name, value)) = self.0.header {
             response.headers_mut().insert(name, value);
         }
         response

@@ -32,6 +32,10 @@ pub(super) async fn execute(context: &Context<'_>, body: Body) -> Answer {
         let matching = matching(hub, filter.as_ref()).await?;
         for command in &commands {
             run(hub, command, &matching).await?;
+            if matches!(command, Command::Close(_)) {
+                // nobody is left for what follows
+                break;
+            }
         }
     }
     Ok(empty(StatusCode::ACCEPTED))

@@ -3,8 +3,6 @@ use super::operations::{Answer, Context, number};
 use super::routes::Scope;
 use crate::backplane::{Found, Page, Whom};
 use axum::http::StatusCode;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 
 /// Which part of a list was asked for.
@@ -86,9 +84,8 @@ impl Wanted {
         }
         let top = asked.parameter("top").map(|text| number("top", text, 1)).transpose()?;
         let after = asked.parameter("continuationToken").map(|token| {
-            let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).ok();
-            let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok()).filter(|text| !text.is_empty());
-            text.ok_or_else(|| Refusal::invalid("The parameter 'continuationToken' is not from a 'nextLink'."))
+            let last = read_token(token).filter(|last| !last.is_empty());
+            last.ok_or_else(|| Refusal::invalid("The parameter 'continuationToken' is not from a 'nextLink'."))
         });
         Ok(Self { size: size.min(top.unwrap_or(u64::MAX)) as usize, top, after: after.transpose()? })
     }
@@ -127,12 +124,25 @@ fn next_link(context: &Context<'_>, left: Option<u64>, last: &str) -> String {
     if let Some(size) = asked.parameter("maxpagesize") {
         query.append_pair("maxpagesize", size);
     }
-    query.append_pair("continuationToken", &URL_SAFE_NO_PAD.encode(last));
+    query.append_pair("continuationToken", &token(last));
     for name in ["application", "api-version"] {
         asked.parameter(name).map(|value| query.append_pair(name, value));
     }
     let base = asked.base(&context.rest.options);
     format!("{base}{}?{}", asked.path.trim_start_matches('/'), query.finish())
+}
+
+/// A token is the last id in hexadecimal digits, so that what is one can be described.
+fn token(last: &str) -> String {
+    last.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn read_token(token: &str) -> Option<String> {
+    let digits = token.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let byte = |at: usize| u8::from_str_radix(token.get(at..at + 2)?, 16).ok();
+    let bytes: Option<Vec<u8>> = (0..token.len()).step_by(2).filter(|_| digits).map(byte).collect();
+    // what is no text was not given out, and is behind or before everything as well as any
+    bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 pub(super) const LARGEST_PAGE: u64 = 200;

@@ -36,9 +36,8 @@ fn is_between(name: &str, most: usize) -> bool {
     !name.is_empty() && name.len() <= 4 * most && name.chars().count() <= most
 }
 
-/// The separators of ASCII count as blanks here as in the pattern that describes the rule.
 fn is_blank(name: &str) -> bool {
-    name.chars().all(|c| c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c))
+    name.chars().all(char::is_whitespace)
 }
 
 const HUB: &str = "Invalid hub name. Valid hub name should be in between 1 and 128 characters long. The first character must be a letter, other characters can be letters, digits or the following symbols _`,.[]";

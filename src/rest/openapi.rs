@@ -126,7 +126,8 @@ fn responses(route: &Route, edition: Edition, method: &str, facts: &Facts) -> Va
     }
     for status in problems {
         let mut problem = json!({"description": problem(status)});
-        if !matches!(status, 401 | 408) && method != "head" {
+        // the last two may come from below the API, which has no words
+        if !matches!(status, 401 | 408 | 414 | 431) && method != "head" {
             problem["content"] = json!({"application/json": {"schema": reference("Error")}});
         }
         responses.insert(status.to_string(), problem);
@@ -219,10 +220,10 @@ fn path_parameter(part: &str) -> Option<Value> {
     let name = part.strip_prefix('{')?.strip_suffix('}')?;
     let schema = match name {
         "hub" => json!({"type": "string", "pattern": HUB_PATTERN}),
-        "group" => json!({"type": "string", "minLength": 1, "maxLength": 1024, "pattern": "\\S"}),
+        "group" => json!({"type": "string", "minLength": 1, "maxLength": 1024, "pattern": NOT_BLANK}),
         "user" => json!({"type": "string", "minLength": 1, "maxLength": 1024}),
-        "stream" => json!({"type": "string", "minLength": 1, "maxLength": 100, "pattern": "\\S"}),
-        "groups" | "users" => json!({"type": "string", "pattern": "^[^,\\s]{1,1024}(,[^,\\s]{1,1024})*$"}),
+        "stream" => json!({"type": "string", "minLength": 1, "maxLength": 100, "pattern": NOT_BLANK}),
+        "groups" | "users" => json!({"type": "string", "pattern": "^[!-+\\--~]{1,1024}(,[!-+\\--~]{1,1024})*$"}),
         _ => json!({"type": "string", "minLength": 1}),
     };
     Some(json!({"name": name, "in": "path", "required": true, "schema": schema}))
@@ -247,13 +248,15 @@ fn query_parameter(name: &str) -> Value {
             json!({"type": "integer", "minimum": 1, "maximum": super::listing::LARGEST_PAGE, "default": super::listing::LARGEST_PAGE}),
         ),
         "top" => ("How many are listed in all.", json!({"type": "integer", "minimum": 1})),
-        "continuationToken" => ("Where the page begins: from `nextLink`.", text()),
+        "continuationToken" => {
+            ("Where the page begins: from `nextLink`.", json!({"type": "string", "pattern": "^([0-9a-f][0-9a-f])+$"}))
+        }
         "completed" => ("The item is the last one.", json!({"type": "boolean", "default": false})),
         "userId" => ("Whom the token is for.", json!({"type": "string", "minLength": 1, "maxLength": 1024})),
         "minutesToExpire" => ("How long the token is good.", json!({"type": "integer", "minimum": 1, "default": 60})),
         "filter" => (
             "Which connections: an OData expression of `userId`, `connectionId` and `groups`. All, if it is left out.",
-            text(),
+            json!({"type": "string", "minLength": 1, "format": "odata-filter"}),
         ),
         _ => ("", text()),
     };
@@ -311,6 +314,8 @@ fn schemas() -> Value {
     })
 }
 
+/// A character that is no blank, as Unicode has them.
+const NOT_BLANK: &str = "[^\t-\r \u{85}\u{a0}\u{1680}\u{2000}-\u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}]";
 const HUB_PATTERN: &str = r"^[A-Za-z][A-Za-z0-9_`,.\[\]]{0,127}$";
 const ABOUT: &str = "Sends to the clients of hubs, manages their groups, closes connections and asks about them. The words of the paths \
     and the names of parameters have no case; names are percent-encoded once. Paths under /api/v1 and /api/v1-preview are those of \

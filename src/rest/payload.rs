@@ -410,4 +410,34 @@ mod tests {
             assert_eq!((std::str::from_utf8(&call.arguments.json).unwrap(), call.arguments.messagepack), want);
         }
     }
+    /// Whatever bytes come, they are a payload or they are not, and nothing is kept for what a map only announces.
+    #[test]
+    fn no_bytes_break_the_reader() {
+        let json = b"{\"type\":1,\"target\":\"t\",\"arguments\":[1]}\x1e";
+        let map = [
+            &b"\x82\xa4json\xc4"[..],
+            &[json.len() as u8],
+            json,
+            b"\xabmessagepack\xc4\x0a\x09\x96\x01\x80\xc0\xa1t\x91\x01\x90",
+        ]
+        .concat();
+        assert!(Payload::of_binary(&map).is_ok());
+        let mut state = 20_261_128u64;
+        let mut next = |n: usize| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 33) as usize % n
+        };
+        for _ in 0..100_000 {
+            let mut body = map.clone();
+            for _ in 0..1 + next(3) {
+                let at = next(body.len());
+                body[at] = next(256) as u8;
+            }
+            body.truncate(1 + next(body.len() + 20));
+            if let Ok(payload) = Payload::of_binary(&body) {
+                let _ = payload.into_call();
+            }
+            let _ = Call::of_json(&body);
+        }
+    }
 }

@@ -5,7 +5,7 @@ use super::request::Asked;
 use super::{auth, operations, routes as table};
 use crate::auth::AccessKeys;
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use axum::extract::State;
 use axum::http::request::Parts;
 use axum::http::{Method, Request, Response, StatusCode};
@@ -89,7 +89,8 @@ impl Rest {
         };
         let declared = asked.header("content-length").and_then(|length| length.parse::<u64>().ok());
         if declared.is_some_and(|length| length > limit as u64) {
-            discard(body, limit, self.options.body_timeout).await;
+            let read = discard(body.into_data_stream(), limit);
+            let _ = tokio::time::timeout(self.options.body_timeout, read).await;
             return Err(too_large());
         }
         match tokio::time::timeout(self.options.body_timeout, collect(body, limit)).await {
@@ -109,6 +110,7 @@ async fn collect(body: Body, limit: usize) -> Option<Option<Vec<u8>>> {
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.ok()?;
         if bytes.len() + chunk.len() > limit {
+            discard(chunks, limit).await;
             return Some(None);
         }
         bytes.extend_from_slice(&chunk);
@@ -117,17 +119,13 @@ async fn collect(body: Body, limit: usize) -> Option<Option<Vec<u8>>> {
 }
 
 /// Takes in some of a body that nobody wants: callers that write all of it before they read would not see the answer otherwise.
-async fn discard(body: Body, most: usize, time: Duration) {
-    let mut chunks = body.into_data_stream();
-    let read = async {
-        let mut left = most;
-        while let Some(Ok(chunk)) = chunks.next().await
-            && left > 0
-        {
-            left = left.saturating_sub(chunk.len());
-        }
-    };
-    let _ = tokio::time::timeout(time, read).await;
+async fn discard(mut chunks: BodyDataStream, most: usize) {
+    let mut left = most;
+    while let Some(Ok(chunk)) = chunks.next().await
+        && left > 0
+    {
+        left = left.saturating_sub(chunk.len());
+    }
 }
 
 pub(super) const VERSIONS: [&str; 4] = ["2022-06-01", "2022-11-01", "2023-07-01", "2024-12-01"];

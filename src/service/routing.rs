@@ -60,6 +60,14 @@ impl Servers {
         self.links.read().len()
     }
 
+    /// One connection of each server.
+    pub(crate) fn one_of_each_server(&self) -> Vec<Arc<ServerLink>> {
+        let mut links = self.links();
+        links.sort_by(|a, b| a.server_id().cmp(b.server_id()));
+        links.dedup_by(|a, b| a.server_id() == b.server_id());
+        links
+    }
+
     /// Every server once, in the order of their ids.
     pub(crate) fn server_ids(&self) -> BTreeSet<Arc<str>> {
         self.links.read().iter().map(|link| link.server_id().clone()).collect()
@@ -92,11 +100,13 @@ impl Servers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::{ServerFacts, ServerKind};
+    use crate::service::{ClientOptions, ServerFacts, ServerKind, ServiceHub};
 
     fn link(servers: &Servers, server: &str, kind: ServerKind) -> Arc<ServerLink> {
         let facts = ServerFacts { kind, ..ServerFacts::default() };
-        let link = ServerLink::new("", server.into(), "hub".into(), facts, 1024);
+        let link =
+            ServerLink::new("", server.into(), &ServiceHub::new("hub", &"".into(), &ClientOptions::default()), 1024);
+        link.shake_hands(facts);
         servers.add(&link);
         link
     }

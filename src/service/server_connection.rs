@@ -1,5 +1,6 @@
-use super::Client;
+use super::{Client, ClientResults, ServiceHub};
 use crate::connection::Link;
+use crate::observe::ServerMetrics;
 use crate::protocol::service::{Message, append};
 use crate::protocol::websocket::{self, BINARY};
 use crate::transport::ConnectionId;
@@ -16,7 +17,9 @@ pub(crate) struct ServerLink {
     id: Box<str>,
     server_id: Arc<str>,
     hub: Arc<str>,
-    facts: ServerFacts,
+    facts: OnceLock<ServerFacts>,
+    results: Arc<ClientResults>,
+    metrics: Arc<ServerMetrics>,
     /// `None` once it has ended: nobody is bound to it any more.
     clients: Mutex<Option<HashMap<ConnectionId, Arc<dyn Client>>>>,
     /// It announced that it is going away.
@@ -27,6 +30,7 @@ pub(crate) struct ServerLink {
     filled: Notify,
     /// Something was written.
     freed: Notify,
+    shaken: Notify,
     reason: OnceLock<ServerGone>,
     ended: CancellationToken,
 }
@@ -84,6 +88,10 @@ pub(crate) enum ServerGone {
     Closed,
     #[error("it broke off")]
     Lost,
+    #[error("the server did not shake hands in time")]
+    HandshakeTimeout,
+    #[error("its handshake was refused")]
+    Refused,
     #[error("the server was silent")]
     Silent,
     #[error("the server did not read")]
@@ -98,18 +106,21 @@ pub(crate) enum ServerGone {
 
 impl ServerLink {
     /// `limit` is for the bytes that may wait for the server: see [`try_send`](Self::try_send) and [`send`](Self::send).
-    pub(super) fn new(id: &str, server_id: Arc<str>, hub: Arc<str>, facts: ServerFacts, limit: usize) -> Arc<Self> {
+    pub(super) fn new(id: &str, server_id: Arc<str>, hub: &ServiceHub, limit: usize) -> Arc<Self> {
         Arc::new(Self {
             id: id.into(),
             server_id,
-            hub,
-            facts,
+            hub: hub.name().clone(),
+            facts: OnceLock::new(),
+            results: hub.results.clone(),
+            metrics: hub.server_metrics.clone(),
             clients: Mutex::new(Some(HashMap::new())),
             leaving: AtomicBool::new(false),
             outbound: Mutex::default(),
             limit,
             filled: Notify::new(),
             freed: Notify::new(),
+            shaken: Notify::new(),
             reason: OnceLock::new(),
             ended: CancellationToken::new(),
         })
@@ -130,12 +141,23 @@ impl ServerLink {
     }
 
     pub(crate) fn facts(&self) -> ServerFacts {
-        self.facts
+        self.facts.get().copied().unwrap_or_default()
+    }
+
+    /// It has shaken hands. Called once.
+    pub(super) fn shake_hands(&self, facts: ServerFacts) {
+        let _ = self.facts.set(facts);
+        self.shaken.notify_one();
+    }
+
+    /// Waits until it has; by one task.
+    pub(super) async fn shaken(&self) {
+        self.shaken.notified().await;
     }
 
     /// New clients may be bound to it.
     pub(crate) fn is_routable(&self) -> bool {
-        self.facts.kind != ServerKind::Weak && !self.is_leaving() && !self.is_closed()
+        self.facts.get().is_some_and(|facts| facts.kind != ServerKind::Weak) && !self.is_leaving() && !self.is_closed()
     }
 
     /// It has announced that it goes away, or its server no longer wants clients here.
@@ -159,9 +181,12 @@ impl ServerLink {
         }
     }
 
-    /// It no longer carries a client, which has gone or moved: what still comes for it is ignored. Says whether it did.
+    /// It no longer carries a client, which has gone or moved: what still comes for it is ignored, and nobody waits for its answers. Says
+    /// whether it did.
     pub(crate) fn unbind(&self, client: &ConnectionId) -> bool {
-        self.clients.lock().as_mut().is_some_and(|clients| clients.remove(client).is_some())
+        let unbound = self.clients.lock().as_mut().is_some_and(|clients| clients.remove(client).is_some());
+        self.results.left(client, self);
+        unbound
     }
 
     /// A client that it carries.
@@ -178,16 +203,17 @@ impl ServerLink {
     }
 
     pub(super) fn take_client(&self, id: &str) -> Option<Arc<dyn Client>> {
-        self.clients.lock().as_mut()?.remove(&ConnectionId::parse(id)?)
+        let id = ConnectionId::parse(id)?;
+        let client = self.clients.lock().as_mut()?.remove(&id);
+        self.results.left(&id, self);
+        client
     }
 
     /// Takes all clients; those who come later are still bound.
     pub(super) fn take_clients(&self) -> Vec<Arc<dyn Client>> {
-        self.clients
-            .lock()
-            .as_mut()
-            .map(|clients| clients.drain().map(|(_, client)| client).collect())
-            .unwrap_or_default()
+        let clients = self.clients.lock().as_mut().map(std::mem::take).unwrap_or_default();
+        self.results.all_left(self);
+        clients.into_values().collect()
     }
 
     /// Sends what `client` has to say, unless too much waits already: the client is not read then until it is resumed.
@@ -201,6 +227,8 @@ impl ServerLink {
             return Err(SendRefused::Full);
         }
         outbound.queue(message);
+        drop(outbound);
+        self.metrics.sent_messages.add(1);
         self.filled.notify_one();
         Ok(())
     }
@@ -217,6 +245,8 @@ impl ServerLink {
             return self.close(ServerGone::NotReading);
         }
         outbound.queue(message);
+        drop(outbound);
+        self.metrics.sent_messages.add(1);
         self.filled.notify_one();
     }
 
@@ -288,6 +318,7 @@ impl ServerLink {
 
     /// So many bytes of what was taken have left.
     pub(super) fn wrote(&self, bytes: usize) {
+        self.metrics.sent_bytes.add(bytes as u64);
         let mut outbound = self.outbound.lock();
         outbound.in_flight = outbound.in_flight.saturating_sub(bytes);
         if outbound.size() > self.limit / 2 {
@@ -307,7 +338,26 @@ impl ServerLink {
             std::mem::take(&mut outbound.waiting)
         };
         waiting.iter().for_each(|client| client.resume());
-        self.clients.lock().take().map(|clients| clients.into_values().collect()).unwrap_or_default()
+        let clients = self.clients.lock().take().unwrap_or_default();
+        self.results.all_left(self);
+        clients.into_values().collect()
+    }
+}
+
+impl ServerGone {
+    /// The label in metrics.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Lost => "lost",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::Refused => "refused",
+            Self::Silent => "silent",
+            Self::NotReading => "not_reading",
+            Self::Violated => "violated",
+            Self::Broken => "broken",
+            Self::Shutdown => "shutdown",
+        }
     }
 }
 
@@ -346,3 +396,70 @@ impl fmt::Debug for ServerLink {
 
 /// Bytes of the longest header of an unmasked WebSocket frame.
 const LONGEST_HEADER: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::service::{Assembler, decode};
+    use crate::protocol::websocket::header_length;
+    use crate::service::{ClientOptions, ServiceHub};
+    use crate::transport::Identity;
+
+    fn link(limit: usize) -> Arc<ServerLink> {
+        ServerLink::new("", "a".into(), &ServiceHub::new("hub", &"i".into(), &ClientOptions::default()), limit)
+    }
+
+    fn data(length: usize) -> Message<'static> {
+        Message::ConnectionData { connection_id: "c", payload: &[7; 1000][..length], ext: Default::default() }
+    }
+
+    #[test]
+    fn what_waits_together_leaves_in_one_frame() {
+        let link = link(10_000);
+        for length in [0, 1, 100, 120, 1000] {
+            link.send(&data(length));
+            link.send(&Message::Ping(vec![]));
+            let (bytes, start) = link.take_queued().unwrap();
+            let frame = &bytes[start..];
+            assert_eq!(frame[0], 0x82);
+            let (mut rest, mut messages) = (&frame[header_length(frame)..], Assembler::new(2000));
+            let first = messages.next(&mut rest).unwrap().map(|body| decode(body).unwrap() == data(length));
+            assert_eq!(first, Some(true));
+            let second = messages.next(&mut rest).unwrap().map(|body| decode(body).unwrap() == Message::Ping(vec![]));
+            assert_eq!((second, rest), (Some(true), &[][..]));
+            link.wrote(frame.len());
+        }
+        assert!(link.take_queued().is_none());
+        assert_eq!(link.outbound.lock().size(), 0);
+    }
+
+    #[test]
+    fn a_client_waits_for_room_and_is_resumed_when_half_is_free() {
+        let link = link(1000);
+        let client = Link::detached(Identity::anonymous());
+        assert_eq!(link.try_send(&data(900), &client), Ok(()));
+        // what fits in part is taken, or a large message could never be
+        assert_eq!(link.try_send(&data(900), &client), Ok(()));
+        assert_eq!(link.try_send(&data(0), &client), Err(SendRefused::Full));
+        let (bytes, start) = link.take_queued().unwrap();
+        link.wrote(1000);
+        assert_eq!(link.outbound.lock().waiting.len(), 1);
+        link.wrote(bytes.len() - start - 1000);
+        assert_eq!(link.outbound.lock().waiting.len(), 0);
+        assert_eq!(link.try_send(&data(900), &client), Ok(()));
+        link.finish();
+        assert_eq!(link.try_send(&data(0), &client), Err(SendRefused::Gone));
+    }
+
+    #[test]
+    fn a_server_that_reads_nothing_loses_its_connection() {
+        let link = link(1000);
+        for _ in 0..3 {
+            assert!(!link.is_closed());
+            link.send(&data(900));
+        }
+        link.send(&data(0));
+        assert_eq!(link.reason.get(), Some(&ServerGone::NotReading));
+        assert!(link.outbound.lock().size() < 3000);
+    }
+}

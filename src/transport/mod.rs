@@ -44,9 +44,9 @@ pub(crate) use routes::{Endpoints, routes};
 pub(crate) use routes::{address, wanted_transport};
 pub(crate) use serve::Seat;
 #[cfg(feature = "server")]
-pub(crate) use serve::Secure;
+pub(crate) use serve::{Secure, Securing};
 pub use serve::{Serve, ServeOptions, serve};
-#[cfg(feature = "testing")]
+#[cfg(any(feature = "service", feature = "testing"))]
 pub(crate) use websocket::{UpgradeRequest, upgrade};
 
 use std::fmt;

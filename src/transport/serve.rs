@@ -172,8 +172,10 @@ impl std::fmt::Debug for Serve {
 
 /// Makes of a connection the stream that HTTP is spoken on: TLS.
 pub(crate) trait Secure: Send + Sync + 'static {
-    fn secure(&self, socket: TcpStream) -> Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>;
+    fn secure(&self, socket: TcpStream) -> Securing;
 }
+
+pub(crate) type Securing = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>;
 
 /// A place among the connections that are let in at a time, taken until the last clone is gone. Requests that can be upgraded carry one.
 #[derive(Debug, Clone)]

@@ -15,9 +15,15 @@ fn wrong(config: &str) -> String {
 #[test]
 fn a_typo_is_named_with_what_was_meant_and_its_line() {
     for (config, said) in [
-        ("[server]\nlisten = []\nlisen = []\n", "FILE, line 3: unknown key `lisen` in [server]: did you mean `listen`?"),
+        (
+            "[server]\nlisten = []\nlisen = []\n",
+            "FILE, line 3: unknown key `lisen` in [server]: did you mean `listen`?",
+        ),
         ("[sever]\n", "FILE, line 1: unknown key `sever` at the top: did you mean `server`?"),
-        ("\n\nport = 1\n", "FILE, line 3: unknown key `port` at the top: known are `server`, `admin`, `log`, `keys`, `cors`, `rest`, `hubs`"),
+        (
+            "\n\nport = 1\n",
+            "FILE, line 3: unknown key `port` at the top: known are `server`, `admin`, `log`, `keys`, `cors`, `rest`, `hubs`",
+        ),
         (
             "[hubs.chat.connection]\n# a comment\nclient_time_out = \"30s\"\n",
             "FILE, line 3: unknown key `client_time_out` in [hubs.chat.connection]: did you mean `client_timeout`?",
@@ -43,19 +49,46 @@ fn a_typo_is_named_with_what_was_meant_and_its_line() {
 fn a_wrong_value_names_its_line_and_what_is_allowed() {
     for (config, said) in [
         ("[server]\ndrain_timeout = 5\n", "FILE, line 2: `server.drain_timeout` is "),
-        ("[server]\n\ndrain_timeout = \"0s\"\n", "FILE, line 3: `server.drain_timeout` is string \"0\", and has to be a duration that is longer than nothing"),
-        ("[server]\nlisten = [\"here\"]\n", "FILE, line 2: `server.listen`: `here` is no address: write an IP address and a port"),
-        ("[server]\nlisten = \"127.0.0.1:1\"\n", "FILE, line 2: `server.listen` is string \"127.0.0.1:1\", and has to be a sequence"),
+        (
+            "[server]\n\ndrain_timeout = \"0s\"\n",
+            "FILE, line 3: `server.drain_timeout` is string \"0\", and has to be a duration that is longer than nothing",
+        ),
+        (
+            "[server]\nlisten = [\"here\"]\n",
+            "FILE, line 2: `server.listen`: `here` is no address: write an IP address and a port",
+        ),
+        (
+            "[server]\nlisten = \"127.0.0.1:1\"\n",
+            "FILE, line 2: `server.listen` is string \"127.0.0.1:1\", and has to be a sequence",
+        ),
         ("[log]\nformat = \"xml\"\n", "FILE, line 2: `log.format` cannot be `xml`: allowed are `human`, `json`"),
         ("[log]\nfilter = \"hubwire=loud\"\n", "FILE, line 2: `log.filter` cannot be read"),
-        ("[rest]\nbody_limit = \"1 meter\"\n", "FILE, line 2: `rest.body_limit` is string \"1 meter\", and has to be a size such as"),
-        ("[hubs.chat.connection]\nslow_receiver = \"wait\"\n", "FILE, line 2: `hubs.chat.connection.slow_receiver` cannot be `wait`: allowed are `disconnect`, `drop-oldest`, `conflate`"),
-        ("[hubs.chat.transport]\ntransports = [\"Pigeons\"]\n", "FILE, line 2: `hubs.chat.transport.transports.0` cannot be `Pigeons`: allowed are `WebSockets`, `ServerSentEvents`, `LongPolling`"),
-        ("[hubs.chat]\nanonymous = true\npath = \"/api/x\"\n", "FILE, line 3: [hubs.chat]: `path`: what is below /api is the server's own"),
+        (
+            "[rest]\nbody_limit = \"1 meter\"\n",
+            "FILE, line 2: `rest.body_limit` is string \"1 meter\", and has to be a size such as",
+        ),
+        (
+            "[hubs.chat.connection]\nslow_receiver = \"wait\"\n",
+            "FILE, line 2: `hubs.chat.connection.slow_receiver` cannot be `wait`: allowed are `disconnect`, `drop-oldest`, `conflate`",
+        ),
+        (
+            "[hubs.chat.transport]\ntransports = [\"Pigeons\"]\n",
+            "FILE, line 2: `hubs.chat.transport.transports.0` cannot be `Pigeons`: allowed are `WebSockets`, `ServerSentEvents`, `LongPolling`",
+        ),
+        (
+            "[hubs.chat]\nanonymous = true\npath = \"/api/x\"\n",
+            "FILE, line 3: [hubs.chat]: `path`: what is below /api is the server's own",
+        ),
         ("[hubs.\"9 lives\"]\n", "FILE, line 1: `9 lives` is no name of a hub"),
-        ("[hubs.a]\nanonymous = true\n[hubs.b]\nanonymous = true\npath = \"/hubs/a\"\n", "FILE, line 3: [hubs.b] and [hubs.a] have the same name or path"),
+        (
+            "[hubs.a]\nanonymous = true\n[hubs.b]\nanonymous = true\npath = \"/hubs/a\"\n",
+            "FILE, line 3: [hubs.b] and [hubs.a] have the same name or path",
+        ),
         ("[cors]\norigins = [\"app.example\"]\n", "FILE, line 2: `cors.origins`: `app.example` is no origin"),
-        ("[server]\npublic_url = \"hub.example\"\n", "FILE, line 2: `server.public_url`: `hub.example` has to be scheme and host"),
+        (
+            "[server]\npublic_url = \"hub.example\"\n",
+            "FILE, line 2: `server.public_url`: `hub.example` has to be scheme and host",
+        ),
         ("[hubs.chat]\n", "FILE, line 1: [hubs.chat]: nobody could connect, as there is no access key"),
         ("server = = 1\n", "FILE, line 1: is no TOML"),
     ] {
@@ -67,7 +100,10 @@ fn a_wrong_value_names_its_line_and_what_is_allowed() {
 #[test]
 fn variables_and_flags_are_named_by_their_own_names() {
     let said = run(hubwire(&["check-config"]).env("HUBWIRE_SERVER__DRAIN_TIMOUT", "5s")).refused(1);
-    assert_eq!(said, "hubwire: HUBWIRE_SERVER__DRAIN_TIMOUT: unknown key `drain_timout` in [server]: did you mean `drain_timeout`?");
+    assert_eq!(
+        said,
+        "hubwire: HUBWIRE_SERVER__DRAIN_TIMOUT: unknown key `drain_timout` in [server]: did you mean `drain_timeout`?"
+    );
     let said = run(hubwire(&["check-config"]).env("HUBWIRE_LOG__FORMAT", "xml")).refused(1);
     assert!(said.starts_with("hubwire: HUBWIRE_LOG__FORMAT: `log.format` cannot be `xml`"), "{said}");
     let said = run(&mut hubwire(&["check-config", "--drain-timeout", "long"])).refused(1);
@@ -78,7 +114,12 @@ fn variables_and_flags_are_named_by_their_own_names() {
 
 #[test]
 fn flags_stand_over_variables_and_these_over_the_file() {
-    let path = file("hubwire.toml", format!("[server]\nlisten = [\"127.0.0.1:1001\"]\n[admin]\nlisten = [\"127.0.0.1:1002\"]\n[keys]\nprimary = \"{KEY}\"\n[hubs.chat]\n"));
+    let path = file(
+        "hubwire.toml",
+        format!(
+            "[server]\nlisten = [\"127.0.0.1:1001\"]\n[admin]\nlisten = [\"127.0.0.1:1002\"]\n[keys]\nprimary = \"{KEY}\"\n[hubs.chat]\n"
+        ),
+    );
     let check = |flags: &[&str]| {
         let mut command = hubwire(&["check-config", "--json", "--config", path.to_str().unwrap()]);
         command.args(flags);
@@ -90,7 +131,9 @@ fn flags_stand_over_variables_and_these_over_the_file() {
     };
     assert_eq!(addresses(&mut check(&[])), json!(["127.0.0.1:1001", "127.0.0.1:1002"]));
     let variable = |command: &mut std::process::Command| {
-        command.env("HUBWIRE_SERVER__LISTEN", "[\"127.0.0.1:2001\"]").env("HUBWIRE_ADMIN__LISTEN", "[\"127.0.0.1:2002\"]");
+        command
+            .env("HUBWIRE_SERVER__LISTEN", "[\"127.0.0.1:2001\"]")
+            .env("HUBWIRE_ADMIN__LISTEN", "[\"127.0.0.1:2002\"]");
     };
     let mut command = check(&[]);
     variable(&mut command);
@@ -106,7 +149,10 @@ fn flags_stand_over_variables_and_these_over_the_file() {
 #[test]
 fn a_key_of_digits_is_a_text_wherever_it_is_written() {
     let digits = "01234567890123456789012345678901234567890";
-    let run = run(hubwire(&["check-config", "--json"]).env("HUBWIRE_KEYS__PRIMARY", digits).env("HUBWIRE_HUBS__CHAT__MAX_GROUPS", "7")).json();
+    let run = run(hubwire(&["check-config", "--json"])
+        .env("HUBWIRE_KEYS__PRIMARY", digits)
+        .env("HUBWIRE_HUBS__CHAT__MAX_GROUPS", "7"))
+    .json();
     assert_eq!((&run["accessKeys"], &run["preset"]), (&json!(1), &json!(false)));
 }
 
@@ -178,7 +224,12 @@ fn keys_that_cannot_be_used_are_refused_and_never_shown() {
 #[test]
 fn a_key_file_that_everybody_may_read_is_warned_about() {
     let key = file("key", format!("{KEY}\n"));
-    let config = file("hubwire.toml", format!("[keys]\nprimary_file = {key:?}\n[hubs.chat]\npermissions = [{{ who = \"authenticated\", may = \"*\" }}]\n"));
+    let config = file(
+        "hubwire.toml",
+        format!(
+            "[keys]\nprimary_file = {key:?}\n[hubs.chat]\npermissions = [{{ who = \"authenticated\", may = \"*\" }}]\n"
+        ),
+    );
     let check = || run(&mut hubwire(&["check-config", "--json", "--config", config.to_str().unwrap()])).json();
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
     let warnings = check()["warnings"].clone();
@@ -195,7 +246,9 @@ fn a_certificate_that_cannot_be_used_is_named() {
     let good = file("tls.key", crate::operation::pem("PRIVATE KEY", &key.signing_key.serialize_der()));
     let foreign = file("tls.key", crate::operation::pem("PRIVATE KEY", &other.signing_key.serialize_der()));
     let nonsense = file("tls.pem", "nonsense");
-    let check = |certificate: &str, key: &str| run(&mut hubwire(&["check-config", "--tls-certificate", certificate, "--tls-key", key]));
+    let check = |certificate: &str, key: &str| {
+        run(&mut hubwire(&["check-config", "--tls-certificate", certificate, "--tls-key", key]))
+    };
     let path = |path: &std::path::Path| path.to_str().unwrap().to_owned();
     check(&path(&certificate), &path(&good)).good();
     let said = check("/nowhere/tls.pem", &path(&good)).refused(1);
@@ -206,7 +259,10 @@ fn a_certificate_that_cannot_be_used_is_named() {
     assert!(said.contains("it holds no certificate in PEM"), "{said}");
     let said = check(&path(&certificate), &path(&foreign)).refused(1);
     assert!(said.contains("do not work together"), "{said}");
-    assert!(wrong("[server]\ntls_certificate = \"x\"\n").contains("line 2: `server.tls_certificate` needs `server.tls_key`"));
+    assert!(
+        wrong("[server]\ntls_certificate = \"x\"\n")
+            .contains("line 2: `server.tls_certificate` needs `server.tls_key`")
+    );
     assert!(wrong("[server]\ntls_key = \"x\"\n").contains("line 2: `server.tls_key` needs `server.tls_certificate`"));
 }
 
@@ -214,7 +270,10 @@ fn a_certificate_that_cannot_be_used_is_named() {
 fn an_issuer_needs_a_key_that_can_be_used() {
     let with = |issuer: &str| wrong(&format!("[hubs.chat.issuer]\naudiences = [\"chat\"]\n{issuer}\n"));
     assert!(with("").starts_with("FILE, line 1: [hubs.chat.issuer]: name a key"), "{}", with(""));
-    assert!(with("secret = \"short\"").starts_with("FILE, line 3: [hubs.chat.issuer]: `secret` has to have at least 32 bytes"));
+    assert!(
+        with("secret = \"short\"")
+            .starts_with("FILE, line 3: [hubs.chat.issuer]: `secret` has to have at least 32 bytes")
+    );
     let said = with("jwks_file = \"/nowhere/jwks.json\"\nissuers = [\"me\"]");
     assert!(said.starts_with("FILE, line 3: [hubs.chat.issuer]: `jwks_file`: a key file cannot be read"), "{said}");
     let said = with("jwks_url = \"https://login.example/jwks\"");
@@ -248,7 +307,9 @@ fn flags_that_contradict_each_other_are_refused() {
 fn a_port_in_use_is_named_with_what_to_do() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    for arguments in [["--listen", &address, "--admin", "127.0.0.1:0"], ["--listen", "127.0.0.1:0", "--admin", &address]] {
+    for arguments in
+        [["--listen", &address, "--admin", "127.0.0.1:0"], ["--listen", "127.0.0.1:0", "--admin", &address]]
+    {
         let said = run(&mut hubwire(&arguments)).refused(1);
         assert!(said.starts_with(&format!("hubwire: {address} is in use by another program")), "{said}");
         assert!(said.contains("choose another port"), "{said}");
@@ -274,16 +335,30 @@ fn the_worst_case_is_told_term_by_term() {
     let path = file("hubwire.toml", config);
     let json = run(&mut hubwire(&["check-config", "--json", "--config", path.to_str().unwrap()])).json();
     let terms = json["memory"]["terms"].as_array().unwrap();
-    let total = |what: &str| terms.iter().find(|term| term["what"].as_str().unwrap().contains(what)).map(|term| term["total"].clone()).unwrap();
+    let total = |what: &str| {
+        terms
+            .iter()
+            .find(|term| term["what"].as_str().unwrap().contains(what))
+            .map(|term| term["total"].clone())
+            .unwrap()
+    };
     assert_eq!(total("HTTP/2"), json!(20 * (8 * 1024 + 256 * 1024)));
     assert_eq!(total("outbound_limit"), json!(7000));
     assert_eq!(total("max_parallel_bodies"), json!(2000));
     let sum: u64 = terms.iter().map(|term| term["total"].as_u64().unwrap()).sum();
     assert_eq!(json["memory"]["total"], json!(sum));
     let text = run(&mut hubwire(&["check-config", "--config", path.to_str().unwrap()])).good();
-    assert!(text.contains("hub chat at /hubs/chat: everybody, 7 connections at most") && text.contains("in all"), "{text}");
+    assert!(
+        text.contains("hub chat at /hubs/chat: everybody, 7 connections at most") && text.contains("in all"),
+        "{text}"
+    );
 
-    let lifted = file("hubwire.toml", format!("{config}[hubs.news]\nanonymous = true\n[hubs.news.connection]\nmaximum_receive_message_size = \"none\"\n"));
+    let lifted = file(
+        "hubwire.toml",
+        format!(
+            "{config}[hubs.news]\nanonymous = true\n[hubs.news.connection]\nmaximum_receive_message_size = \"none\"\n"
+        ),
+    );
     let json = run(&mut hubwire(&["check-config", "--json", "--config", lifted.to_str().unwrap()])).json();
     assert_eq!(json["memory"]["total"], json!(null));
 }
@@ -297,15 +372,15 @@ async fn what_is_configured_is_what_is_served() {
     let server = Server::configured(&config);
     assert_eq!(server.stdout(), "", "only the preset has something to try");
     let path = file("hubwire.toml", &config);
-    let token = |flags: &[&str]| {
-        let mut command = hubwire(&["token", "--config", path.to_str().unwrap(), "--hub", "news"]);
+    let token = |hub: &str, flags: &[&str]| {
+        let mut command = hubwire(&["token", "--config", path.to_str().unwrap(), "--hub", hub]);
         run(command.args(flags)).good().trim().to_owned()
     };
     assert_eq!(get(server.data, "/live").await.status, 401, "nobody gets in without a token");
-    let foreign = token(&["--hub", "other"]);
+    let foreign = token("other", &[]);
     assert_eq!(get(server.data, &format!("/live?access_token={foreign}")).await.status, 401);
 
-    let editor = token(&["--user", "ann", "--role", "editor"]);
+    let editor = token("news", &["--user", "ann", "--role", "editor"]);
     let mut ann = server.connect(&format!("/live?access_token={editor}")).await;
     ann.call("SendToAll", json!(["message", ["hello"]])).await.unwrap();
     let refused = ann.call("JoinGroup", json!(["g"])).await.unwrap_err();

@@ -1,8 +1,8 @@
 //! How a server stops: what its clients see, in which order, and with which status it ends.
 
+use crate::eventually;
 use crate::program::{Server, get, run};
 use crate::support::hub::Client;
-use crate::eventually;
 use serde_json::json;
 use std::time::Instant;
 
@@ -48,7 +48,10 @@ async fn a_thousand_clients_are_sent_elsewhere_and_streams_finish() {
     }
     let status = server.ended().await;
     assert_eq!(status.code(), Some(0));
-    let text = format!("900 idle clients were gone after {idle_gone:?}, 100 with streams and the server after {:?}", start.elapsed());
+    let text = format!(
+        "900 idle clients were gone after {idle_gone:?}, 100 with streams and the server after {:?}",
+        start.elapsed()
+    );
     // Not println!, which the test harness captures when the test passes.
     std::io::Write::write_all(&mut std::io::stderr(), format!("drain: {text}\n").as_bytes()).unwrap();
 }
@@ -56,7 +59,14 @@ async fn a_thousand_clients_are_sent_elsewhere_and_streams_finish() {
 #[tokio::test]
 async fn a_stream_without_end_is_cut_with_permission_to_connect_again() {
     let mut server = Server::start(&mut crate::program::hubwire(&[
-        "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json", "--drain-timeout", "2s",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+        "--log-format",
+        "json",
+        "--drain-timeout",
+        "2s",
     ]));
     let mut client = server.connect("/hubs/chat").await;
     stream(&mut client, 10_000, 10).await;

@@ -1,6 +1,7 @@
 //! The program `hubwire` as people run it: its verbs, its configuration, its signals, its service manager.
 
 mod configuration;
+mod deployment;
 mod draining;
 mod operation;
 mod program;

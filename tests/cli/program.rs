@@ -64,7 +64,8 @@ impl Run {
 pub(crate) fn file(name: &str, content: impl AsRef<[u8]>) -> PathBuf {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let number = COUNT.fetch_add(1, Relaxed);
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cli").join(format!("{}-{number}", std::process::id()));
+    let folder =
+        PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cli").join(format!("{}-{number}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("the target folder can be written");
     let path = folder.join(name);
     std::fs::write(&path, content).expect("the target folder can be written");
@@ -90,7 +91,17 @@ impl Server {
     pub(crate) fn configured(config: &str) -> Self {
         let path = file("hubwire.toml", config);
         let path = path.to_str().expect("a path of text");
-        Self::start(&mut hubwire(&["serve", "--config", path, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"]))
+        Self::start(&mut hubwire(&[
+            "serve",
+            "--config",
+            path,
+            "--listen",
+            "127.0.0.1:0",
+            "--admin",
+            "127.0.0.1:0",
+            "--log-format",
+            "json",
+        ]))
     }
 
     /// Waits until it says that it serves, in a log of JSON.
@@ -109,7 +120,11 @@ impl Server {
                 break line;
             }
             let ended = child.try_wait().expect("a child");
-            assert!(ended.is_none() && Instant::now() < until, "it does not serve: {ended:?} {}", stderr.lock().unwrap());
+            assert!(
+                ended.is_none() && Instant::now() < until,
+                "it does not serve: {ended:?} {}",
+                stderr.lock().unwrap()
+            );
             std::thread::sleep(std::time::Duration::from_millis(5));
         };
         let address = |name: &str| {
@@ -198,7 +213,9 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> Response {
 pub(crate) async fn request(address: SocketAddr, method: &str, path: &str, headers: &str) -> Response {
     within("an HTTP answer", async {
         let mut stream = TcpStream::connect(address).await.expect("the server accepts");
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: 0\r\n{headers}\r\n");
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: 0\r\n{headers}\r\n"
+        );
         stream.write_all(head.as_bytes()).await.expect("the server reads");
         read_response(&mut stream, &mut Vec::new()).await.expect("a whole answer")
     })

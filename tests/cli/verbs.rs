@@ -1,5 +1,6 @@
 //! Every verb against a running server: what it prints, and how it ends.
 
+use crate::eventually;
 use crate::program::{KEY, Server, file, hubwire, run};
 use crate::support::skipped;
 use serde_json::{Value, json};
@@ -9,6 +10,7 @@ use std::process::{Command, Stdio};
 #[tokio::test]
 async fn the_line_that_the_preset_prints_makes_a_message_appear() {
     let server = Server::preset();
+    eventually!(server.stdout().contains("Ctrl-C stops."));
     let printed = server.stdout();
     let port = server.data.port();
     assert!(printed.contains(&format!("http://localhost:{port}/\n")), "{printed}");
@@ -38,9 +40,12 @@ async fn send_reaches_whom_it_names() {
     bob.call("JoinGroup", json!(["a/b c"])).await.unwrap();
     let people = run(&mut server.verb(&["connections", "--json"])).json();
     let people = people["connections"].as_array().unwrap();
-    let id = |user: &str| people.iter().find(|one| one["userId"] == user).unwrap()["connectionId"].as_str().unwrap().to_owned();
+    let id = |user: &str| {
+        people.iter().find(|one| one["userId"] == user).unwrap()["connectionId"].as_str().unwrap().to_owned()
+    };
     let send = |flags: &[&str], number: &str| {
-        let said = run(&mut server.verb(&[&["send"], flags, &["message", number, "two words", "[1,{\"a\":null}]"]].concat()));
+        let said =
+            run(&mut server.verb(&[&["send"], flags, &["message", number, "two words", "[1,{\"a\":null}]"]].concat()));
         assert_eq!(said.good(), "");
     };
     send(&[], "1");
@@ -113,9 +118,25 @@ fn a_token_says_what_it_was_asked_to() {
         command.env("Azure__SignalR__ConnectionString", string);
         run(&mut command).good()
     };
-    let client = payload(&token(&["--user", "ann", "--role", "a", "--role", "b", "--claim", "tenant=x=y", "--expires", "10m", "--hub", "News"]));
+    let client = payload(&token(&[
+        "--user",
+        "ann",
+        "--role",
+        "a",
+        "--role",
+        "b",
+        "--claim",
+        "tenant=x=y",
+        "--expires",
+        "10m",
+        "--hub",
+        "News",
+    ]));
     assert_eq!(client["aud"], "https://hub.example/client/?hub=news");
-    assert_eq!((&client["asrs.s.uid"], &client["role"], &client["tenant"]), (&json!("ann"), &json!(["a", "b"]), &json!("x=y")));
+    assert_eq!(
+        (&client["asrs.s.uid"], &client["role"], &client["tenant"]),
+        (&json!("ann"), &json!(["a", "b"]), &json!("x=y"))
+    );
     assert_eq!(client["exp"].as_u64().unwrap() - client["nbf"].as_u64().unwrap(), 600);
     let server = payload(&token(&["--for", "server", "--user", "web01"]));
     assert_eq!((&server["aud"], &server["nameid"]), (&json!("https://hub.example/server/?hub=chat"), &json!("web01")));
@@ -137,7 +158,8 @@ fn a_server_that_is_not_there_is_said_to_be() {
     }
     let said = run(&mut hubwire(&["connections", "--connection-string", "Endpoint=nonsense"])).refused(2);
     assert!(said.starts_with("hubwire: --connection-string: "), "{said}");
-    let said = run(hubwire(&["serve"]).env("Azure__SignalR__ConnectionString", "AccessKey=x;Endpoint=ftp://x")).refused(2);
+    let said =
+        run(hubwire(&["serve"]).env("Azure__SignalR__ConnectionString", "AccessKey=x;Endpoint=ftp://x")).refused(2);
     assert!(said.starts_with("hubwire: Azure__SignalR__ConnectionString: "), "{said}");
 }
 
@@ -155,7 +177,9 @@ async fn a_key_that_is_not_the_servers_is_refused() {
 async fn the_verbs_find_the_server_of_the_same_configuration() {
     // a port that is free when it is chosen; another program may take it, and the server then says so
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let config = format!("[server]\nlisten = [\"127.0.0.1:{port}\"]\n[admin]\nlisten = []\n[log]\nformat = \"json\"\n[keys]\nprimary = \"{KEY}\"\n[hubs.news]\nanonymous = true\n");
+    let config = format!(
+        "[server]\nlisten = [\"127.0.0.1:{port}\"]\n[admin]\nlisten = []\n[log]\nformat = \"json\"\n[keys]\nprimary = \"{KEY}\"\n[hubs.news]\nanonymous = true\n"
+    );
     let path = file("hubwire.toml", config);
     let path = path.to_str().unwrap();
     let server = Server::start(&mut hubwire(&["serve", "--config", path]));
@@ -168,7 +192,9 @@ async fn the_verbs_find_the_server_of_the_same_configuration() {
 #[tokio::test]
 async fn health_is_asked_by_the_program_itself() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let config = format!("[server]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = [\"0.0.0.0:{port}\"]\n[log]\nformat = \"json\"\n[hubs.chat]\nanonymous = true\n");
+    let config = format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = [\"0.0.0.0:{port}\"]\n[log]\nformat = \"json\"\n[hubs.chat]\nanonymous = true\n"
+    );
     let path = file("hubwire.toml", config);
     let path = path.to_str().unwrap();
     let check = |flags: &[&str]| run(&mut hubwire(&[&["healthcheck", "--config", path], flags].concat()));
@@ -193,7 +219,18 @@ fn completions_and_help_are_printed() {
         Err(_) => skipped("the completions for bash", "there is no bash"),
     }
     let help = run(&mut hubwire(&["--help"])).good();
-    for verb in ["serve", "check-config", "default-config", "token", "send", "connections", "groups", "drain", "healthcheck", "completions"] {
+    for verb in [
+        "serve",
+        "check-config",
+        "default-config",
+        "token",
+        "send",
+        "connections",
+        "groups",
+        "drain",
+        "healthcheck",
+        "completions",
+    ] {
         assert!(help.contains(&format!("\n  {verb}")), "{verb}: {help}");
         run(&mut hubwire(&[verb, "--help"])).good();
     }

@@ -18,7 +18,9 @@
 mod install;
 mod page;
 mod proxy;
+mod rest;
 mod server;
+mod service;
 mod suite;
 
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -29,6 +31,7 @@ use std::time::Duration;
 use install::Missing;
 use proxy::{CADDY, HAPROXY, NGINX, Played, Proxy, Recipe};
 use server::Server;
+use service::{Application, Counting, Saw, Wire};
 use suite::Suite;
 
 /// The transports that the suites go over.
@@ -129,6 +132,100 @@ fn rust_signalr_client() {
         suite.env("RUST_BACKTRACE", "0");
         Ok(run.common_arguments(suite))
     });
+}
+
+#[test]
+fn dotnet_through_the_service_over_web_sockets() {
+    Suite::named("service-dotnet-web-sockets", WEB_SOCKETS).through_service().tolerating(&without()).run(dotnet);
+}
+
+#[test]
+fn dotnet_through_the_service_over_http() {
+    Suite::named("service-dotnet-http", HTTP).through_service().tolerating(&without()).run(dotnet);
+}
+
+#[test]
+fn microsoft_signalr_through_the_service_over_web_sockets() {
+    let suite = Suite::named("service-microsoft-signalr-web-sockets", WEB_SOCKETS).through_service();
+    suite.run(|run| javascript(run, "microsoft"));
+}
+
+#[test]
+fn microsoft_signalr_through_the_service_over_http() {
+    let suite = Suite::named("service-microsoft-signalr-http", HTTP).through_service();
+    suite.run(|run| javascript(run, "microsoft"));
+}
+
+/// Two application servers, one of which stops as it was told to: its clients move to the other, and notice nothing.
+#[test]
+fn clients_outlive_an_application_that_stops() {
+    outage("service-graceful", &["--graceful", "true"], |stopped, _| {
+        stopped.end("-TERM");
+        |saw: &[Saw]| {
+            for client in saw {
+                assert_eq!((client.reconnects, client.failures, client.closed), (0, 0, 0), "{client:?}");
+            }
+        }
+    });
+}
+
+/// One of two application servers is gone at once: its clients connect again, and those of the other notice nothing.
+#[test]
+fn clients_of_an_application_that_is_killed_come_back() {
+    outage("service-killed", &[], |killed, _| {
+        killed.end("-KILL");
+        some_came_back
+    });
+}
+
+/// The server connections of one of two application servers are cut: the same, and the server is back as well.
+#[test]
+fn clients_of_cut_server_connections_come_back() {
+    outage("service-cut", &[], |_, wire| {
+        assert!(wire.cut() > 4, "five server connections a hub went through");
+        some_came_back
+    });
+}
+
+/// Two application servers behind a service, clients at both; something happens to the first.
+fn outage<C: Fn(&[Saw])>(name: &'static str, flags: &[&str], happens: impl FnOnce(&mut Application, &Wire) -> C) {
+    let service = service::Service::start();
+    let wire = Wire::to(service.address());
+    let parts = || {
+        let first = Application::start(&format!("{name}-first"), wire.address(), service.address(), flags)?;
+        let second = Application::start(&format!("{name}-second"), service.address(), service.address(), flags)?;
+        // Any server negotiates, as behind a load balancer: which one carries a client is the service's choice.
+        let clients = Counting::start(&[second.url()])?;
+        Ok((first, second, clients))
+    };
+    let (mut first, _second, clients) = match parts() {
+        Ok(parts) => parts,
+        Err(missing) => return suite::skip(name, &missing),
+    };
+    let judge = happens(&mut first, &wire);
+    let saw = clients.finish();
+    for client in &saw {
+        assert_eq!(client.wrong, 0, "{client:?}");
+        assert!(client.calls > 0, "{client:?}");
+    }
+    judge(&saw);
+    let calls: u64 = saw.iter().map(|client| client.calls).sum();
+    let back = saw.iter().filter(|client| client.reconnects > 0).count();
+    // Past libtest, which shows the output of a passed test to nobody.
+    let _ = writeln!(std::io::stderr(), "{name}: {} clients, {calls} calls, {back} connected again", saw.len());
+}
+
+fn some_came_back(saw: &[Saw]) {
+    let (back, stayed): (Vec<_>, Vec<_>) = saw.iter().partition(|client| client.reconnects > 0);
+    assert!(!back.is_empty() && !stayed.is_empty(), "{saw:?}");
+    for client in back {
+        // what it was just saying, and what it tried while the server was away
+        assert_eq!(client.closed, 0, "{client:?}");
+        assert!(client.failures <= client.reconnects * 2, "{client:?}");
+    }
+    for client in stayed {
+        assert_eq!((client.failures, client.closed), (0, 0), "{client:?}");
+    }
 }
 
 /// Each example by itself, as its first lines say that it is used.
@@ -270,7 +367,8 @@ impl Run {
     /// Adds the arguments that every suite of ours takes.
     fn common_arguments(&self, mut suite: Command) -> Command {
         suite.arg(self.url()).args(["--transports", &self.transports, "--without", &without().join(",")]);
-        if Server::is_reference() {
+        // Behind the service there is the reference with the service's SDK.
+        if Server::is_reference() || self.server.is_behind_service() {
             suite.arg("--reference");
         }
         suite
@@ -282,6 +380,9 @@ fn javascript(run: &mut Run, client: &str) -> Result<Command, Missing> {
     let mut node = Command::new("node");
     node.arg(install::source("js/run.mjs"));
     let mut node = run.common_arguments(node);
+    if run.server.is_behind_service() {
+        node.arg("--service");
+    }
     node.args(["--client", client, "--modules"]).arg(modules);
     if run.server.expects_stop() {
         node.arg("--stop");

@@ -25,16 +25,19 @@ fn page_over_long_polling() {
 /// The client of the page without the page: what it does when the line breaks at the worst moments.
 #[test]
 fn page_hub_client() {
-    Suite::named("page-hub-client", WEB_SOCKETS).run_on(Server::preset("page-hub-client"), |run| {
-        install::require("node", "--version", "nodejs")?;
-        let mut node = Command::new("node");
-        node.arg(install::source("page/hub.mjs")).arg(run.url());
-        Ok(node)
-    });
+    Suite::named("page-hub-client", WEB_SOCKETS).run_on(
+        || Ok(Server::preset("page-hub-client")),
+        |run| {
+            install::require("node", "--version", "nodejs")?;
+            let mut node = Command::new("node");
+            node.arg(install::source("page/hub.mjs")).arg(run.url());
+            Ok(node)
+        },
+    );
 }
 
 fn on_preset(name: &'static str, transports: &'static [&'static str]) {
-    Suite::named(name, transports).run_on(Server::preset(name), browser);
+    Suite::named(name, transports).run_on(|| Ok(Server::preset(name)), browser);
 }
 
 fn browser(run: &mut Run) -> Result<Command, Missing> {

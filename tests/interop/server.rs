@@ -8,20 +8,29 @@ use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::install;
+use crate::install::{self, Missing};
+use crate::service::{Application, Service};
 
 pub(crate) struct Server {
     url: String,
     process: Option<Child>,
     log: PathBuf,
     stopped_by_suite: bool,
+    /// An application server behind a service, in the place of the example.
+    application: Option<(Application, Service)>,
 }
 
 impl Server {
     pub(crate) fn start(suite: &str) -> Self {
         let log = install::scratch(&format!("{suite}-server.log"));
         if let Ok(url) = env::var("HUBWIRE_TEST_URL") {
-            return Self { url: url.trim_end_matches('/').to_owned(), process: None, log, stopped_by_suite: false };
+            return Self {
+                url: url.trim_end_matches('/').to_owned(),
+                process: None,
+                log,
+                stopped_by_suite: false,
+                application: None,
+            };
         }
         let port = free_port();
         let url = format!("http://127.0.0.1:{port}");
@@ -46,12 +55,30 @@ impl Server {
             .spawn()
             .unwrap_or_else(|error| panic!("{program:?} does not start: {error}"));
         await_accept(port, &mut process, &log);
-        Self { url: format!("http://127.0.0.1:{port}"), process: Some(process), log, stopped_by_suite: false }
+        Self {
+            url: format!("http://127.0.0.1:{port}"),
+            process: Some(process),
+            log,
+            stopped_by_suite: false,
+            application: None,
+        }
+    }
+
+    /// Starts an application server with the service's SDK, and the service that its clients are sent to.
+    pub(crate) fn behind_service(suite: &str) -> Result<Self, Missing> {
+        let service = Service::start();
+        let application = Application::start(suite, service.address(), service.address(), &[])?;
+        let (url, log) = (application.url().to_owned(), install::scratch(&format!("{suite}-application.log")));
+        Ok(Self { url, process: None, log, stopped_by_suite: false, application: Some((application, service)) })
     }
 
     /// Whether the server is ASP.NET Core, which differs here and there.
     pub(crate) fn is_reference() -> bool {
         env::var_os("HUBWIRE_TEST_REFERENCE").is_some()
+    }
+
+    pub(crate) fn is_behind_service(&self) -> bool {
+        self.application.is_some()
     }
 
     pub(crate) fn url(&self) -> &str {

@@ -15,11 +15,18 @@ pub(crate) struct Suite {
     name: &'static str,
     transports: &'static [&'static str],
     tolerated: Vec<String>,
+    through_service: bool,
 }
 
 impl Suite {
     pub(crate) fn named(name: &'static str, transports: &'static [&'static str]) -> Self {
-        Self { name, transports, tolerated: Vec::new() }
+        Self { name, transports, tolerated: Vec::new(), through_service: false }
+    }
+
+    /// Clients reach the hub through the service.
+    pub(crate) fn through_service(mut self) -> Self {
+        self.through_service = true;
+        self
     }
 
     /// Failing cases whose line holds one of these texts do not count.
@@ -30,16 +37,25 @@ impl Suite {
 
     /// Starts the server and the client that `client` prepares for it, and panics with all output unless every case passed.
     pub(crate) fn run(self, client: impl FnOnce(&mut Run) -> Result<Command, Missing>) {
-        let server = Server::start(self.name);
+        let (name, through_service) = (self.name, self.through_service);
+        let server = move || if through_service { Server::behind_service(name) } else { Ok(Server::start(name)) };
         self.run_on(server, client);
     }
 
-    /// The same with a server that has been started.
-    pub(crate) fn run_on(self, server: Server, client: impl FnOnce(&mut Run) -> Result<Command, Missing>) {
+    /// The same with a server of another kind.
+    pub(crate) fn run_on(
+        self,
+        server: impl FnOnce() -> Result<Server, Missing>,
+        client: impl FnOnce(&mut Run) -> Result<Command, Missing>,
+    ) {
         let transports = crate::transports(self.transports);
         if transports.is_empty() {
             return println!("{}: all its transports are left out for now", self.name);
         }
+        let server = match server() {
+            Ok(server) => server,
+            Err(missing) => return skip(self.name, &missing),
+        };
         let mut run = Run { server, proxy: None, transports };
         let command = match client(&mut run) {
             Ok(command) => command,
@@ -79,7 +95,7 @@ impl Suite {
 }
 
 /// Runs the client to its end and gives what it wrote to both its outputs; no status means that it took too long.
-fn complete(name: &str, mut command: Command) -> (Option<ExitStatus>, String) {
+pub(crate) fn complete(name: &str, mut command: Command) -> (Option<ExitStatus>, String) {
     let path = install::scratch(&format!("{name}.log"));
     let output = File::create(&path).expect("the scratch folder takes a file");
     command.stdout(output.try_clone().expect("a file handle can be cloned")).stderr(output);

@@ -16,6 +16,8 @@ mod relay;
 mod rest;
 mod resumption;
 mod serve;
+mod service_client;
+mod service_server;
 mod streams;
 mod transport;
 mod uploads;

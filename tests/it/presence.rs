@@ -2,6 +2,7 @@
 
 use crate::eventually;
 use crate::relay::{Site, begin, everything};
+use crate::support::PATIENCE;
 use crate::support::hub::{Client, PROTOCOLS, Protocol};
 use crate::support::rng::Rng;
 use hubwire::HubOptions;
@@ -205,6 +206,15 @@ async fn a_watcher_that_does_not_read_is_given_a_list() {
         groups.add(&ids[0], "room").await.unwrap();
         picture.follow(&mut watcher, |picture| picture.has_user(&user)).await;
     }
+}
+
+#[tokio::test]
+async fn a_stream_that_never_ends_does_not_hold_back_a_drain() {
+    let site = Site::open().await;
+    let mut watcher = site.client(Protocol::Json, "").await;
+    watch(&mut watcher, "room").await;
+    let (is_over, _) = tokio::join!(site.hub.drain(PATIENCE), watcher.until_end());
+    assert!(is_over);
 }
 
 #[tokio::test]

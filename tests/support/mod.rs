@@ -12,6 +12,7 @@ pub mod mask;
 pub mod msgpack;
 pub mod rng;
 pub mod server;
+pub mod service_peer;
 pub mod ws;
 
 use std::future::Future;

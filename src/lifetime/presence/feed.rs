@@ -76,9 +76,10 @@ impl Feed {
         }
     }
 
-    /// Tells what there is to tell; if somebody is about it already, that one does.
-    pub(super) fn tell(&self, groups: &Groups, backplane: &dyn Backplane) {
-        while let Some((changes, list_due)) = self.take_turn() {
+    /// Tells what there is to tell; if somebody is about it already, that one does. False: more has come than one is to tell for others.
+    pub(super) fn tell(&self, groups: &Groups, backplane: &dyn Backplane) -> bool {
+        for _ in 0..TURNS {
+            let Some((changes, list_due)) = self.take_turn() else { return true };
             for news in &changes {
                 backplane.tell(&self.group, news);
             }
@@ -87,6 +88,7 @@ impl Feed {
             }
             self.state.lock().telling = false;
         }
+        false
     }
 
     fn take_turn(&self) -> Option<(VecDeque<News>, bool)> {
@@ -111,3 +113,5 @@ impl Feed {
 
 /// Changes that wait for whoever tells them; more than that are told as a list.
 const CHANGES: usize = 1024;
+/// How often whoever tells looks for what others have noted meanwhile.
+const TURNS: usize = 8;

@@ -14,15 +14,16 @@ use crate::backplane::{Member, News, NodeId, Reached, Told, Watching};
 use crate::connection::Link;
 use dashmap::DashMap;
 pub(super) use feed::Feed;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use tokio::runtime::Handle;
 pub use watched::PresenceChange;
 use watched::Watched;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Presence {
+    lifetime: Weak<Lifetime>,
     /// What this node tells.
     feeds: DashMap<Arc<str>, Arc<Feed>>,
     /// How many feeds there are: joining and leaving need not look for one where there is none.
@@ -32,6 +33,8 @@ pub(super) struct Presence {
     /// What this node is told.
     watched: DashMap<Arc<str>, Arc<Watched>>,
     watchings: AtomicU64,
+    /// Nobody is to watch any more.
+    is_over: AtomicBool,
 }
 
 /// One that watches a group. It stops when this is dropped.
@@ -66,7 +69,7 @@ impl Drop for Watch {
 
 impl Lifetime {
     /// Watches a group on all nodes.
-    pub(crate) fn watch(self: &Arc<Self>, group: &str) -> Reached<Watch> {
+    pub(crate) fn watch(&self, group: &str) -> Reached<Watch> {
         let (watched, (id, is_new)) = {
             let name: Arc<str> = group.into();
             // under the entry's lock, so that the last one's going cannot take it away in between
@@ -76,7 +79,11 @@ impl Lifetime {
             });
             (watched.clone(), watched.add())
         };
-        let watch = Watch { lifetime: Arc::downgrade(self), watched: watched.clone(), id };
+        // looked at after it was added: one of the two sees the other
+        if self.presence.is_over.load(Ordering::SeqCst) {
+            watched.end();
+        }
+        let watch = Watch { lifetime: self.presence.lifetime.clone(), watched: watched.clone(), id };
         if !is_new {
             return Reached::Done(watch);
         }
@@ -84,6 +91,12 @@ impl Lifetime {
             watched.expect(nodes);
             watch
         })
+    }
+
+    /// Ends all watching, now and from now on: it would never end by itself, and so hold back a drain.
+    pub(crate) fn end_watching(&self) {
+        self.presence.is_over.store(true, Ordering::SeqCst);
+        self.presence.end_all();
     }
 
     /// Another node, or this one, begins to watch or ends.
@@ -116,11 +129,42 @@ impl Lifetime {
 
     /// Tells what was noted.
     pub(super) fn tell(&self, feeds: &[Arc<Feed>]) {
-        feeds.iter().for_each(|feed| feed.tell(&self.groups, &*self.backplane));
+        for feed in feeds {
+            if !feed.tell(&self.groups, &*self.backplane) {
+                self.tell_on(feed.clone());
+            }
+        }
+    }
+
+    /// Leaves the rest to a task: whoever joins is not to tell for all others as long as they keep coming.
+    fn tell_on(&self, feed: Arc<Feed>) {
+        let lifetime = self.presence.lifetime.clone();
+        let Some(runtime) = self.runtime.get() else { return };
+        runtime.spawn(async move {
+            while let Some(lifetime) = lifetime.upgrade() {
+                if feed.tell(&lifetime.groups, &*lifetime.backplane) {
+                    return;
+                }
+                drop(lifetime);
+                tokio::task::yield_now().await;
+            }
+        });
     }
 }
 
 impl Presence {
+    pub(super) fn new(lifetime: Weak<Lifetime>) -> Self {
+        Self {
+            lifetime,
+            feeds: DashMap::new(),
+            count: AtomicUsize::new(0),
+            begun: AtomicU64::new(0),
+            watched: DashMap::new(),
+            watchings: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
+        }
+    }
+
     /// Somebody has joined a group. Called under its lock; what is returned is to be told when that is free.
     pub(super) fn joined(&self, group: &Group, link: &Link) -> Option<Arc<Feed>> {
         self.note(group, || Told::Joined(member(link)))
@@ -129,6 +173,10 @@ impl Presence {
     /// Somebody has left a group. Called as the one above.
     pub(super) fn left(&self, group: &Group, link: &Link) -> Option<Arc<Feed>> {
         self.note(group, || Told::Left(member(link)))
+    }
+
+    fn end_all(&self) {
+        self.watched.iter().for_each(|watched| watched.end());
     }
 
     fn note(&self, group: &Group, told: impl FnOnce() -> Told) -> Option<Arc<Feed>> {
@@ -159,7 +207,7 @@ impl Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        self.watched.iter().for_each(|watched| watched.end());
+        self.end_all();
     }
 }
 

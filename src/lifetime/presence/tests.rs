@@ -2,9 +2,11 @@ use super::*;
 use crate::backplane::{Bus, Deliver, Membership};
 use crate::transport::Identity;
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::task::Waker;
 use std::thread;
+use std::time::{Duration, Instant};
 
 fn nodes<const N: usize>() -> (Arc<Bus>, [Arc<Lifetime>; N]) {
     let bus = Arc::new(Bus::default());
@@ -175,7 +177,7 @@ async fn changes_that_nobody_told_become_a_list() {
 }
 
 /// Two threads join by turns, each after the other; others make noise, so that it is not who joined that tells.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_are_told_in_the_order_in_which_they_happened() {
     let (_, [node]) = nodes();
     let watch = watch(&node, "room");
@@ -206,8 +208,10 @@ async fn changes_are_told_in_the_order_in_which_they_happened() {
                 }
             });
         }
+        let until = Instant::now() + PATIENCE;
         let wanted: BTreeSet<_> = links.iter().map(|link| link.id().to_string()).collect();
         while seen.len() < links.len() {
+            assert!(Instant::now() < until, "{} of {}", seen.len(), links.len());
             for change in taken(&watch) {
                 match change {
                     Joined(member) if wanted.contains(member.connection_id()) => {
@@ -229,57 +233,58 @@ async fn changes_are_told_in_the_order_in_which_they_happened() {
     assert!(seen.iter().map(String::as_str).eq(links.iter().map(|link| link.id().as_str())));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_watches_while_many_come_and_go_has_the_true_picture() {
     let (_, nodes): (_, [_; 2]) = nodes();
     let links: Vec<Vec<_>> = nodes.iter().map(|node| (0..40).map(|_| come(node)).collect()).collect();
-    let is_over = AtomicBool::new(false);
-    let is_over = &is_over;
+    let truth = OnceLock::new();
+    let truth = &truth;
     thread::scope(|scope| {
         let mut churn = Vec::new();
         for (node, links) in nodes.iter().zip(&links) {
             for (at, part) in links.chunks(20).enumerate() {
-                churn.push(scope.spawn(move || {
-                    for round in 0..300 {
-                        let link = &part[(round * 7 + at) % part.len()];
-                        match round % 3 {
-                            2 => change(node, link, Membership::Leave("room")),
-                            _ => change(node, link, Membership::Join("room")),
-                        }
-                    }
-                    part.iter().step_by(2).for_each(|link| node.remove(link));
-                }));
+                churn.push(scope.spawn(move || come_and_go(node, part, at)));
             }
         }
-        let watching = |node, first: usize, sleepy: bool| {
-            move || {
+        for n in 0..8 {
+            let node = &nodes[n % 2];
+            scope.spawn(move || {
                 // others come and go before this one stays
-                (0..first).for_each(|_| Picture::default().follow(&watch(node, "room")));
+                (0..n * 5).for_each(|_| Picture::default().follow(&watch(node, "room")));
                 let watch = watch(node, "room");
                 let mut picture = Picture::default();
-                picture.follow(&watch);
-                while !is_over.load(Ordering::Acquire) {
-                    if !sleepy {
+                let until = Instant::now() + PATIENCE;
+                while truth.get().is_none_or(|truth| *truth != picture.here) {
+                    // some sleep until all is over
+                    if n % 3 > 0 || truth.get().is_some() {
                         picture.follow(&watch);
                     }
+                    assert!(Instant::now() < until, "{:?} and not {truth:?}", picture.here);
                     thread::yield_now();
                 }
-                picture.follow(&watch);
-                picture
-            }
-        };
-        let watchers: Vec<_> = (0..8).map(|n| scope.spawn(watching(&nodes[n % 2], n * 5, n % 3 == 0))).collect();
-        churn.into_iter().for_each(|thread| thread.join().unwrap());
-        is_over.store(true, Ordering::Release);
-        let truth: BTreeSet<_> = nodes.iter().flat_map(|node| ids(node, "room")).collect();
-        for watcher in watchers {
-            assert_eq!(watcher.join().unwrap().here, truth);
+            });
         }
+        churn.into_iter().for_each(|thread| thread.join().unwrap());
+        truth.set(nodes.iter().flat_map(|node| ids(node, "room")).collect::<BTreeSet<_>>()).unwrap();
     });
     assert!(nodes.iter().all(|node| node.presence.feeds.is_empty() && node.presence.watched.is_empty()));
+}
+
+/// Half of them have left in the end.
+fn come_and_go(node: &Lifetime, links: &[Arc<Link>], seed: usize) {
+    for round in 0..300 {
+        let link = &links[(round * 7 + seed) % links.len()];
+        match round % 3 {
+            2 => change(node, link, Membership::Leave("room")),
+            _ => change(node, link, Membership::Join("room")),
+        }
+    }
+    links.iter().step_by(2).for_each(|link| node.remove(link));
 }
 
 fn ids(node: &Lifetime, group: &str) -> Vec<String> {
     let group = node.groups.find(group);
     group.iter().flat_map(|group| group.members.links()).map(|link| link.id().to_string()).collect()
 }
+
+const PATIENCE: Duration = Duration::from_secs(20);

@@ -198,7 +198,7 @@ impl State {
         if self.nodes.get(&node).is_some_and(|part| part.number >= number) {
             return Vec::new();
         }
-        let members = list.iter().map(|member| (member.connection_id().into(), member.clone())).collect();
+        let members = list.iter().map(|member| (member.shared_id().clone(), member.clone())).collect();
         let part = Part { number, asked: None, members };
         let before = self.nodes.insert(node, part).map(|part| part.members).unwrap_or_default();
         if let Some(awaited) = &mut self.awaited {
@@ -216,7 +216,7 @@ impl Part {
     fn apply(&mut self, told: &Told) -> Option<PresenceChange> {
         match told {
             Told::Joined(member) => {
-                let before = self.members.insert(member.connection_id().into(), member.clone());
+                let before = self.members.insert(member.shared_id().clone(), member.clone());
                 before.is_none().then(|| PresenceChange::Joined(member.clone()))
             }
             Told::Left(member) => self.members.remove(member.connection_id()).map(PresenceChange::Left),

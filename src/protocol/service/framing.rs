@@ -21,7 +21,7 @@ impl Assembler {
     }
 
     /// Takes the body of the next message, or keeps what there is of one; called until there is none.
-    pub(crate) fn next<'a>(&'a mut self, piece: &mut &'a [u8]) -> Result<Option<&'a [u8]>, DecodeError> {
+    pub(crate) fn next<'a, 'p: 'a>(&'a mut self, piece: &mut &'p [u8]) -> Result<Option<&'a [u8]>, DecodeError> {
         if self.used {
             self.used = false;
             self.part.clear();

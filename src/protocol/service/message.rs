@@ -317,7 +317,6 @@ pub(crate) const DATA_CLOSE: i32 = 4;
 pub(crate) mod status {
     pub(crate) const OK: i32 = 1;
     pub(crate) const NOT_FOUND: i32 = 2;
-    pub(crate) const TIMEOUT: i32 = 3;
     pub(crate) const INTERNAL_SERVER_ERROR: i32 = 4;
     pub(crate) const FORBIDDEN: i32 = 5;
 }

@@ -302,4 +302,50 @@ mod tests {
         assert!(Filter::parse(&clauses(100)).is_ok() && Filter::parse(&clauses(750)).is_err());
         assert!(Filter::parse(&"x".repeat(LONGEST + 1)).unwrap_err().to_string().len() < 200);
     }
+    /// Whatever is written, it is a filter or it is not.
+    #[test]
+    fn nothing_that_is_written_breaks_the_reader() {
+        let words = [
+            "userId",
+            "groups",
+            "'a'",
+            "''",
+            "'",
+            "eq",
+            "in",
+            "and",
+            "or",
+            "not",
+            "(",
+            ")",
+            ",",
+            "length",
+            "substring",
+            "1",
+            "-9223372036854775808",
+            "null",
+            "true",
+            " ",
+            "é",
+            "\u{0}",
+            "concat",
+            "indexof",
+        ];
+        let subject = Subject { connection_id: "c", user_id: Some("é😀"), groups: &["a".to_owned()] };
+        let mut state = 20_261_128u64;
+        let mut next = |n: usize| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 33) as usize % n
+        };
+        let mut good = 0;
+        for _ in 0..200_000 {
+            let length = 1 + next(9);
+            let text: String = (0..length).flat_map(|_| [words[next(words.len())], " "]).collect();
+            if let Ok(filter) = Filter::parse(&text) {
+                good += 1;
+                let _ = filter.matches(&subject);
+            }
+        }
+        assert!(good > 100, "{good}");
+    }
 }

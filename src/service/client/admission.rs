@@ -1,10 +1,9 @@
 use super::{ClientOptions, Clients, kept, terms};
-use crate::auth::AccessKeys;
 use crate::connection::Endpoint;
 use crate::lifetime::Lifetime;
 use crate::observe::HubMetrics;
 use crate::protocol::negotiate::{NegotiateError, NegotiateRequest};
-use crate::service::Servers;
+use crate::service::{Entrance, Servers, Service, hub_name};
 use crate::transport::{
     ConnectionToken, Cors, Endpoints, Identity, Query, Registry, Terms, Transport, address, unauthorized,
     wanted_transport,
@@ -20,17 +19,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio_util::task::TaskTracker;
 use tracing::debug;
-
-/// The hubs of a service, as clients find them.
-pub(crate) trait ClientFaces: Send + Sync + 'static {
-    /// What tokens are signed with.
-    fn keys(&self) -> &AccessKeys;
-    fn client_options(&self) -> &ClientOptions;
-    /// A hub that is known, by its name in lower case.
-    fn face(&self, hub: &str) -> Option<Arc<ClientFace>>;
-    /// Makes one known: somebody has a token for it. `None`: there are too many.
-    fn open(&self, hub: &str) -> Option<Arc<ClientFace>>;
-}
 
 /// One hub, as its clients see it.
 pub(crate) struct ClientFace {
@@ -54,6 +42,7 @@ impl ClientFace {
             servers,
             instance,
             grace: options.server_grace,
+            relay_limit: options.relay_limit,
             tasks: tasks.clone(),
             waiting: Default::default(),
         });
@@ -84,21 +73,19 @@ impl ClientFace {
 }
 
 /// The routes of clients, at the paths that the service's libraries expect.
-pub(crate) fn routes<S: Clone + Send + Sync + 'static>(faces: Arc<dyn ClientFaces>) -> Router<S> {
-    let cors = Cors::of(faces.client_options().origins.clone());
+pub(crate) fn client_routes<S: Clone + Send + Sync + 'static>(service: Service) -> Router<S> {
+    let cors = Cors::of(service.0.options.clients.origins.clone());
     Router::new()
         .route("/client", any(connect))
         .route("/client/", any(connect))
         .route("/client/negotiate", any(negotiate))
         .route("/client/negotiate/", any(negotiate))
         .layer(cors)
-        .with_state(faces)
+        .with_state(service)
 }
 
-type Served = State<Arc<dyn ClientFaces>>;
-
-async fn negotiate(State(faces): Served, mut request: Request) -> Response {
-    match admit(&*faces, &mut request) {
+async fn negotiate(State(service): State<Service>, mut request: Request) -> Response {
+    match admit(&service, &mut request) {
         Err(refused) => refused.response(),
         Ok(face) => {
             let asked = asked(Query::new(request.uri().query()));
@@ -107,8 +94,8 @@ async fn negotiate(State(faces): Served, mut request: Request) -> Response {
     }
 }
 
-async fn connect(State(faces): Served, mut request: Request) -> Response {
-    match admit(&*faces, &mut request) {
+async fn connect(State(service): State<Service>, mut request: Request) -> Response {
+    match admit(&service, &mut request) {
         Err(refused) => refused.response(),
         Ok(face) => {
             *request.uri_mut() = own_uri(request.uri());
@@ -126,30 +113,37 @@ fn own_uri(uri: &Uri) -> Uri {
 }
 
 /// Lets a request to the hub that its token is for, with what that grants in its extensions.
-fn admit(faces: &dyn ClientFaces, request: &mut Request) -> Result<Arc<ClientFace>, Refused> {
-    let options = faces.client_options();
+fn admit(service: &Service, request: &mut Request) -> Result<Arc<ClientFace>, Refused> {
+    let options = &service.0.options;
     let query = Query::new(request.uri().query());
     let hub = hub_name(query).ok_or(Refused::Hub)?;
-    let known = faces.face(&hub);
+    let known = service.hub(&hub).map(|hub| hub.face().clone());
     let shown = shown(request).ok_or(Refused::Token)?;
     let connection = known.as_ref().and_then(|face| standing(face, query));
     // each poll shows the token that the connection began with: it counts as long as the connection lives
-    let skew = if connection.is_some() { Duration::MAX } else { options.skew };
-    let token = faces.keys().verify(&shown, SystemTime::now(), skew).map_err(|e| {
+    let skew = if connection.is_some() { Duration::MAX } else { options.token_skew };
+    let token = service.0.keys.verify(&shown, SystemTime::now(), skew).map_err(|e| {
         debug!(error = %e, "a client's token is refused");
         Refused::Token
     })?;
-    if !token.audiences().any(|audience| is_for(audience, &hub, &options.audiences)) {
+    if !Entrance::Client.is_opened_by(&token, &hub, &options.endpoints) {
         return Err(Refused::Token);
     }
     let claims: Vec<_> = token.claims().collect();
     let identity = terms::identity(claims.into_iter());
-    let face = known.or_else(|| faces.open(&hub)).ok_or(Refused::TooManyHubs)?;
+    let options = &options.clients;
+    let face = match known {
+        Some(face) => face,
+        None => service.open(&hub).map_err(|_| Refused::TooManyHubs)?.face().clone(),
+    };
     if let Some(owner) = connection {
         // by the credential in force, which may be a newer one than was shown
         let identity = if owner.is_same_user(&identity) { owner } else { identity };
         request.extensions_mut().insert(identity);
         return Ok(face);
+    }
+    if service.is_closed() {
+        return Err(Refused::ShuttingDown);
     }
     if options.max_connections.is_some_and(|most| face.clients.lifetime.connection_count() >= most) {
         return Err(Refused::Full);
@@ -178,16 +172,6 @@ fn granted(face: &ClientFace, identity: &Identity, request: &Request, options: &
     terms
 }
 
-/// The hub's name, of which the first counts, in lower case.
-fn hub_name(query: Query<'_>) -> Option<String> {
-    let (_, name) = query.pairs().find(|(name, _)| name.eq_ignore_ascii_case("hub"))?;
-    let mut characters = name.chars();
-    let is_name = characters.next().is_some_and(|first| first.is_ascii_alphabetic())
-        && characters.all(|c| c.is_ascii_alphanumeric() || "_`,.[]".contains(c))
-        && name.len() <= LONGEST_HUB_NAME;
-    is_name.then(|| name.to_ascii_lowercase())
-}
-
 /// The token of a request: of the header, or where browsers have to put it.
 fn shown(request: &Request) -> Option<String> {
     if let Some(header) = request.headers().get(header::AUTHORIZATION) {
@@ -204,16 +188,6 @@ fn shown(request: &Request) -> Option<String> {
 fn last(query: Query<'_>, wanted: &str) -> Option<String> {
     let values = query.pairs().filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
     values.last().map(|(_, value)| value.into_owned())
-}
-
-/// A token for one hub opens no other, and a server's no client connection. Ports never count, nor does the host where none is demanded.
-fn is_for(audience: &str, hub: &str, demanded: &[String]) -> bool {
-    let Some((scheme, rest)) = audience.split_once("://") else { return false };
-    let Some((host, path)) = rest.split_once('/') else { return false };
-    let Some(query) = path.strip_prefix("client/?") else { return false };
-    let base = format!("{scheme}://{host}");
-    hub_name(Query::new(Some(query))).is_some_and(|name| name == hub)
-        && (demanded.is_empty() || demanded.iter().any(|one| one.trim_end_matches('/').eq_ignore_ascii_case(&base)))
 }
 
 /// What a client wants to negotiate. An application's query, copied in front, may have asked for the same.
@@ -240,6 +214,7 @@ enum Refused {
     Token,
     Full,
     TooManyHubs,
+    ShuttingDown,
 }
 
 impl Refused {
@@ -248,6 +223,7 @@ impl Refused {
             Self::Token => unauthorized(),
             Self::Hub => plain(StatusCode::BAD_REQUEST, "The query parameter hub is missing or not a hub's name."),
             Self::TooManyHubs => plain(StatusCode::SERVICE_UNAVAILABLE, "There are too many hubs"),
+            Self::ShuttingDown => plain(StatusCode::SERVICE_UNAVAILABLE, ""),
             Self::Full => plain(StatusCode::TOO_MANY_REQUESTS, "Connection count reaches limit"),
         }
     }
@@ -266,49 +242,13 @@ impl fmt::Debug for ClientFace {
     }
 }
 
-const LONGEST_HUB_NAME: usize = 128;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_audience_is_of_one_hub_and_of_clients() {
-        let is_for = |audience| super::is_for(audience, "app_chat", &[]);
-        assert!(is_for("http://localhost/client/?hub=app_chat") && is_for("https://any.example/client/?hub=App_Chat"));
-        for other in [
-            "http://localhost/server/?hub=app_chat",
-            "http://localhost/client/?hub=app_chat2",
-            "http://localhost/client?hub=app_chat",
-            "http://localhost/client/?x=1",
-            "http://localhost/x/client/?hub=app_chat",
-            "app_chat",
-            "",
-        ] {
-            assert!(!is_for(other), "{other}");
-        }
-        let demanded = ["https://chat.example/".to_owned()];
-        assert!(super::is_for("https://chat.example/client/?hub=a", "a", &demanded));
-        assert!(!super::is_for("http://chat.example/client/?hub=a", "a", &demanded));
-        assert!(super::is_for("http://x/client/?hub=chathub`1", "chathub`1", &[]));
-        assert!(super::is_for("http://x/client/?hub=chathub%601", "chathub`1", &[]));
-    }
-
-    #[test]
-    fn the_first_hub_counts_if_it_is_a_name() {
-        let name = |query| hub_name(Query::new(Some(query)));
-        assert_eq!(name("hub=Chat&hub=other").as_deref(), Some("chat"));
-        assert_eq!(name("a=b&Hub=app_chat`1").as_deref(), Some("app_chat`1"));
-        for bad in ["", "hub=", "hub=1a", "hub=a%20b", "hub=%C3%A4", "x=1"] {
-            assert_eq!(name(bad), None, "{bad}");
-        }
-        assert_eq!(name(&format!("hub={}", "a".repeat(128))).map(|n| n.len()), Some(128));
-        assert_eq!(name(&format!("hub={}", "a".repeat(129))), None);
-    }
-
-    #[test]
     fn of_two_versions_the_larger_counts() {
-        let version = |query| asked(Query::new(Some(query))).map(|asked| asked.version);
+        let version = |query: &str| asked(Query::new(Some(query))).map(|asked| asked.version);
         assert_eq!(version("negotiateVersion=0&x=1&negotiateVersion=1"), Ok(1));
         assert_eq!(version("hub=a"), Ok(0));
         assert!(version("negotiateVersion=x").is_err());

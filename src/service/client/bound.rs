@@ -6,12 +6,17 @@ use crate::transport::ConnectionId;
 use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// What a client's own task and its server connection share of it.
 pub(super) struct Shared {
     pub(super) link: Arc<Link>,
     /// How the client has asked for the hub, as it came: any server that it moves to is to see it.
     pub(super) handshake: Box<[u8]>,
+    /// Bytes of what its server sends to it that may wait.
+    limit: usize,
+    /// Its server is about to stop, and it has to move.
+    leaves: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -21,8 +26,6 @@ struct State {
     /// The server connection that carries it, and how many did before.
     server: Option<Arc<ServerLink>>,
     number: u32,
-    /// Its server is about to stop.
-    leaves: bool,
     /// The hub's last word to the client has been passed on.
     said_goodbye: bool,
     /// A part of a message from the server, which came in pieces.
@@ -46,8 +49,8 @@ pub(super) struct Bound {
 }
 
 impl Shared {
-    pub(super) fn new(link: Arc<Link>, handshake: &[u8]) -> Self {
-        Self { link, handshake: handshake.into(), state: Mutex::default() }
+    pub(super) fn new(link: Arc<Link>, handshake: &[u8], limit: usize) -> Self {
+        Self { link, limit, handshake: handshake.into(), leaves: AtomicBool::new(false), state: Mutex::default() }
     }
 
     /// The client as the next server connection that carries it is to see it.
@@ -62,7 +65,7 @@ impl Shared {
         if state.phase == Phase::Waiting {
             state.phase = Phase::Asked;
         }
-        state.leaves = false;
+        self.leaves.store(false, Relaxed);
         state.part = Vec::new();
         state.server = Some(server.clone());
     }
@@ -79,8 +82,10 @@ impl Shared {
 
     /// It is to leave its server, and may: its handshake has been answered.
     pub(super) fn is_to_migrate(&self) -> bool {
-        let state = self.state.lock();
-        state.leaves && state.phase == Phase::Greeted && !state.said_goodbye
+        self.leaves.load(Relaxed) && {
+            let state = self.state.lock();
+            state.phase == Phase::Greeted && !state.said_goodbye
+        }
     }
 
     pub(super) fn is_waiting(&self) -> bool {
@@ -113,10 +118,9 @@ impl Shared {
         let refuses = !matches!(decode_handshake_response(&answer[..answer.len() - 1]), Ok(None));
         state.phase = Phase::Greeted;
         state.said_goodbye = refuses;
-        let leaves = state.leaves;
         drop(state);
         self.link.answer(Frame::of_framed(self.link.protocol(), &answer), refuses);
-        if leaves {
+        if self.leaves.load(Relaxed) {
             self.link.resume();
         }
         Some(rest)
@@ -143,14 +147,14 @@ impl Shared {
         };
         state.said_goodbye |= data_type == DATA_CLOSE || last == Some(Kind::Close);
         state.part.extend_from_slice(&bytes[whole..]);
-        let too_much = state.part.len() > self.link.options().outbound_limit;
+        let too_much = state.part.len() > self.limit;
         drop(state);
         if too_much {
             self.link.close(CloseReason::ServerLost);
         } else if counts {
             self.relay_each(protocol, &bytes[..whole]);
         } else if whole > 0 {
-            self.link.relay(Frame::of_framed(protocol, &bytes[..whole]));
+            self.link.relay(Frame::of_framed(protocol, &bytes[..whole]), self.limit);
         }
     }
 
@@ -159,7 +163,7 @@ impl Shared {
         while let Ok(Some(piece)) = next_message(protocol, bytes, None) {
             let frame = Frame::of_framed(protocol, &bytes[..piece.used]);
             if Kind::of(protocol, &bytes[piece.body]).is_numbered() {
-                self.link.relay(frame);
+                self.link.relay(frame, self.limit);
             } else {
                 self.link.relay_control(frame);
             }
@@ -196,11 +200,11 @@ impl Client for Bound {
 
     fn migrate(&self) {
         {
-            let mut state = self.shared.state.lock();
+            let state = self.shared.state.lock();
             if state.number != self.number {
                 return;
             }
-            state.leaves = true;
+            self.shared.leaves.store(true, Relaxed);
         }
         self.shared.link.resume();
     }

@@ -10,8 +10,8 @@ mod passed;
 mod refresh;
 mod terms;
 
-pub(crate) use admission::{ClientFace, ClientFaces, routes};
-pub(crate) use options::ClientOptions;
+pub(crate) use admission::{ClientFace, client_routes};
+pub use options::ClientOptions;
 
 use super::Servers;
 use crate::connection::{Link, Tenant};
@@ -32,6 +32,7 @@ pub(crate) struct Clients {
     /// The name of this process among those of the service.
     instance: Arc<str>,
     grace: Duration,
+    relay_limit: usize,
     tasks: TaskTracker,
     /// Those for which there is no server, or no other one.
     waiting: Mutex<Vec<Weak<Link>>>,
@@ -63,7 +64,7 @@ impl Tenant for Clients {
     fn open(self: &Arc<Self>, link: &Arc<Link>, request: &[u8]) -> Passing {
         link.credential.take_news();
         link.hold();
-        Passing::new(self.clone(), Arc::new(Shared::new(link.clone(), request)))
+        Passing::new(self.clone(), Arc::new(Shared::new(link.clone(), request, self.relay_limit)))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::service::{SendRefused, ServerLink, Sticky};
 use crate::transport::Identity;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One client's side of the service: passes on what it says, whole message by whole message, to the server connection that carries it.
 ///
@@ -23,6 +24,10 @@ pub(crate) struct Passing {
     server: Option<Arc<ServerLink>>,
     /// A message that its server connection had no room for.
     refused: Option<Box<[u8]>>,
+    /// It is woken when it may have become calm, and moves then.
+    settles: bool,
+    /// It is woken when a server connection comes.
+    waits: bool,
 }
 
 /// A message of a client, on its way.
@@ -46,7 +51,7 @@ impl Sort for Passed<'_> {
 
 impl Passing {
     pub(super) fn new(hub: Arc<Clients>, shared: Arc<Shared>) -> Self {
-        Self { hub, shared, server: None, refused: None }
+        Self { hub, shared, server: None, refused: None, settles: false, waits: false }
     }
 
     /// Has a server connection carry the client. `false`: there is none.
@@ -104,10 +109,34 @@ impl Passing {
 
     /// Moves to another server, if its own is about to stop and there is one. Without one it stays, and is looked at again when one comes.
     fn migrate(&mut self) {
-        let Some(from) = self.server.clone().filter(|_| self.shared.is_to_migrate()) else { return };
+        let Some(from) = self.server.clone().filter(|_| !self.waits && self.shared.is_to_migrate()) else { return };
         if !self.connect(Some(&from)) {
-            self.hub.wait_for_server(&self.shared.link);
+            self.wait_for_server();
         }
+    }
+
+    /// Moves as soon as it is calm. What the old server has not answered when a client moves is never answered: one that has just spoken
+    /// moves with the next that it says, or after a while.
+    fn migrate_when_calm(&mut self) {
+        if !self.shared.is_to_migrate() || self.settles {
+            return;
+        }
+        if self.shared.link.silence() >= CALM {
+            return self.migrate();
+        }
+        self.settles = true;
+        let link = self.shared.link.clone();
+        self.hub.tasks.spawn(async move {
+            let ended = link.ended();
+            if tokio::time::timeout(CALM, ended.cancelled()).await.is_err() {
+                link.resume();
+            }
+        });
+    }
+
+    fn wait_for_server(&mut self) {
+        self.waits = true;
+        self.hub.wait_for_server(&self.shared.link);
     }
 
     fn pass(&mut self, framed: &[u8], kind: Kind) -> Result<(), CloseReason> {
@@ -153,7 +182,7 @@ impl Receive for Passing {
         if self.hub.grace.is_zero() {
             return Err(no_server());
         }
-        self.hub.wait_for_server(turn.link);
+        self.wait_for_server();
         let (link, shared, grace) = (turn.link.clone(), self.shared.clone(), self.hub.grace);
         self.hub.tasks.spawn(async move {
             let ended = link.ended();
@@ -168,16 +197,18 @@ impl Receive for Passing {
         if self.is_answer(turn.link, &message)? {
             return Ok(());
         }
+        self.migrate();
         self.pass(message.framed, message.kind)
     }
 
     fn resume(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), CloseReason> {
         // whoever renewed it tells the server
         turn.link.credential.take_news();
+        (self.waits, self.settles) = (false, false);
         if self.server.is_none() && !self.connect(None) {
-            self.hub.wait_for_server(turn.link);
+            self.wait_for_server();
         }
-        self.migrate();
+        self.migrate_when_calm();
         if let Some(refused) = self.refused.take() {
             let protocol = turn.link.protocol();
             let kind = next_body(protocol, &refused).map_or(Kind::Unknown, |body| Kind::of(protocol, body));
@@ -198,12 +229,12 @@ impl Receive for Passing {
         self.shared.has_greeted()
     }
 
-    fn closed(&mut self, link: &Arc<Link>, reason: &CloseReason) {
+    fn closed(&mut self, link: &Arc<Link>, _: &CloseReason) {
         self.hub.lifetime.remove(link);
         self.shared.leave();
-        let Some(server) = self.server.take() else { return };
-        // one that no longer wants it and goes on has to know, too
-        if server.unbind(link.id()) || (*reason == CloseReason::ServerLost && !server.is_closed()) {
+        if let Some(server) = self.server.take()
+            && server.unbind(link.id())
+        {
             self.say_goodbye(&server, None);
         }
     }
@@ -231,5 +262,51 @@ fn no_server() -> CloseReason {
     CloseReason::HandshakeRefused(NO_SERVER.into())
 }
 
+/// Silence of a client after which it waits for no answer, as far as one can tell.
+const CALM: Duration = Duration::from_millis(500);
 /// What clients of the real service are told.
 const NO_SERVER: &str = "SignalR Service is now in 'Default' service mode. Current mode works as a proxy that routes client traffic to the connected app servers. However app servers are not connected.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backplane::{Answer, Bus};
+    use crate::lifetime::{Lifetime, Outgoing};
+    use tokio_util::task::TaskTracker;
+
+    fn passing(lifetime: &Arc<Lifetime>, link: &Arc<Link>) -> Passing {
+        let hub = Arc::new(Clients {
+            lifetime: lifetime.clone(),
+            servers: Arc::default(),
+            instance: "i".into(),
+            grace: Duration::ZERO,
+            relay_limit: 1024,
+            tasks: TaskTracker::new(),
+            waiting: Default::default(),
+        });
+        Passing::new(hub, Arc::new(Shared::new(link.clone(), b"", 1024)))
+    }
+
+    #[tokio::test]
+    async fn the_answer_to_our_own_question_goes_no_further() {
+        let lifetime = Lifetime::new(Bus::single());
+        let link = Link::detached(Identity::anonymous());
+        lifetime.add(&link);
+        let passing = passing(&lifetime, &link);
+        let is_answer = |text: &str| {
+            let framed = format!("{text}\u{1e}");
+            let message = Passing::read(Protocol::Json, framed.as_bytes(), 0..text.len()).unwrap();
+            passing.is_answer(&link, &message)
+        };
+        let of_a_server = r#"{"type":3,"invocationId":"of a server","result":1}"#;
+        assert_eq!(is_answer(of_a_server), Ok(false), "nobody asks");
+        let id = lifetime.question_id();
+        let (_, asked) = lifetime.ask(link.id().as_str(), &id, &Outgoing::question(&id, "t", &())).unwrap();
+        let answer = format!(r#"{{"type":3,"invocationId":"{id}","result":[7]}}"#);
+        assert_eq!(is_answer(of_a_server), Ok(false));
+        assert_eq!(is_answer(r#"{"type":1,"target":"t","arguments":[]}"#), Ok(false));
+        assert_eq!(is_answer(&answer), Ok(true));
+        assert_eq!(asked.answer().await, Answer::Result(Protocol::Json, b"[7]".to_vec()));
+        assert_eq!(is_answer(&answer), Ok(false), "it was answered");
+    }
+}

@@ -1,7 +1,7 @@
 // node run.mjs URL --modules DIR [--client microsoft|aspnet] [--transports WebSockets,ServerSentEvents,LongPolling]
-//   [--protocols json,messagepack] [--only TEXT] [--without TEXT,TEXT] [--reference] [--stop] [--log]
+//   [--protocols json,messagepack] [--only TEXT] [--without TEXT,TEXT] [--reference] [--service] [--stop] [--log]
 // DIR is where the packages of package.json were installed. `--reference` expects what ASP.NET Core 10 does where the
-// hub here differs on purpose; `--stop` stops the server at the end.
+// hub here differs on purpose; `--service` knows what is lost through the service; `--stop` stops the server at the end.
 
 import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
@@ -20,6 +20,7 @@ const env = {
   msgpack: require(`@${client}/signalr-protocol-msgpack`),
   limits: {},
   reference: rest.includes('--reference'),
+  service: rest.includes('--service'),
   only: option('--only'),
   without: list('--without', ''),
   log: rest.includes('--log'),
@@ -35,7 +36,7 @@ process.on('unhandledRejection', (error) => console.log(`     unhandled in the c
 
 const transports = list('--transports', 'WebSockets,ServerSentEvents,LongPolling');
 const protocols = list('--protocols', 'json,messagepack');
-const { passed, failed } = await runAll(env, lanesOf(transports, protocols));
+const { passed, failed } = await runAll(env, lanesOf(transports, protocols, env.service));
 console.log(`${passed} passed, ${failed} failed`);
 // Connections that a failed case left half open must not hold the process.
 process.exit(failed || !passed ? 1 : 0);

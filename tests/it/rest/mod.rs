@@ -6,6 +6,7 @@ mod examples;
 mod listing;
 mod membership;
 mod refusals;
+mod sdk;
 mod sending;
 mod tokens;
 

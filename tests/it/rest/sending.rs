@@ -39,23 +39,23 @@ async fn every_spelling_of_a_send_reaches_whom_it_names() {
         (format!("/api/hubs/chat/users/ann/:send{date}"), [true, true, false, false]),
         (format!("/api/hubs/chat/users/ann{date}"), [true, true, false, false]),
         (format!("/api/hubs/chat/users/Ann/:send{date}"), [false; 4]),
-        (format!("/api/hubs/chat/:send?application=other"), [false; 4]),
+        ("/api/hubs/chat/:send?application=other".to_owned(), [false; 4]),
         (format!("/api/hubs/nosuch/:send{date}"), [false; 4]),
         // the first version
-        (format!("/api/v1/hubs/chat"), [true; 4]),
-        (format!("/api/v1/hubs/Chat/:send"), [true; 4]),
+        ("/api/v1/hubs/chat".to_owned(), [true; 4]),
+        ("/api/v1/hubs/Chat/:send".to_owned(), [true; 4]),
         (format!("/api/v1/hubs/chat?excluded={ann}"), [false, true, true, true]),
-        (format!("/api/v1/hubs/chat/users/bob"), [false, false, true, false]),
+        ("/api/v1/hubs/chat/users/bob".to_owned(), [false, false, true, false]),
         (format!("/api/v1/hubs/chat/connections/{bob}"), [false, false, true, false]),
-        (format!("/api/v1/hubs/chat/groups/g1"), [false, true, true, false]),
+        ("/api/v1/hubs/chat/groups/g1".to_owned(), [false, true, true, false]),
         (format!("/api/v1/hubs/chat/groups/g1?excluded={bob}"), [false, true, false, false]),
-        (format!("/api/v1/hubs/chat/users/bob?api-version=1.0"), [false, false, true, false]),
+        ("/api/v1/hubs/chat/users/bob?api-version=1.0".to_owned(), [false, false, true, false]),
         // and what came before it
-        (format!("/api/v1-preview/hub/chat"), [true; 4]),
-        (format!("/api/v1-preview/hub/chat/user/bob"), [false, false, true, false]),
-        (format!("/api/v1-preview/hub/chat/users/bob,ann,none"), [true, true, true, false]),
-        (format!("/api/v1-preview/hub/chat/group/g2"), [false, false, false, true]),
-        (format!("/api/v1-preview/hub/chat/groups/g1,g2"), [false, true, true, true]),
+        ("/api/v1-preview/hub/chat".to_owned(), [true; 4]),
+        ("/api/v1-preview/hub/chat/user/bob".to_owned(), [false, false, true, false]),
+        ("/api/v1-preview/hub/chat/users/bob,ann,none".to_owned(), [true, true, true, false]),
+        ("/api/v1-preview/hub/chat/group/g2".to_owned(), [false, false, false, true]),
+        ("/api/v1-preview/hub/chat/groups/g1,g2".to_owned(), [false, true, true, true]),
     ] {
         assert_eq!(reach(&mut service, &target, &mut clients).await, want, "{target}");
     }
@@ -112,14 +112,14 @@ async fn values_arrive_as_they_were_written() {
         "cb4400000000000000",
         "cb3ff199999999999a",
         "cb4059000000000000",
-        "bd323032342d30312d30315431303a30303a30302e31322b30323a3030",
+        "bc323032342d30312d30315431303a30303a30302e31322b30323a3030",
         "a7c3a900f09f9880",
         "82a16290a16180",
         "c0",
         "c3",
     ));
     assert_eq!(message.raw[..want.len()], want, "{message:?}");
-    assert_eq!(message.raw[want.len()..], unhex("cb4484eb3b79a42a6690")[..], "{message:?}");
+    assert_eq!(message.raw[want.len()..], unhex("cb4484ea15b273b38a90")[..], "{message:?}");
 }
 
 #[tokio::test]
@@ -144,8 +144,7 @@ async fn framed_messages_are_passed_on_byte_by_byte() {
     let mut binary_client = service.client("", Protocol::MessagePack).await;
     let json_text = b"{ \"arguments\" : [ 1 ] , \"target\":\"t\", \"type\":1}\x1e";
     // five items, and a number in a longer form than it needs
-    let binary = unhex("0f950180c0a174" /* t */).into_iter().chain(unhex("91ce00000001c0")).collect::<Vec<_>>();
-    let binary = [&[(binary.len() - 1) as u8][..], &binary[1..]].concat();
+    let binary = unhex("0c950180c0a17491ce00000001");
     let map = |pairs: &[(&[u8], &[u8])]| {
         let mut body = vec![0x80 | pairs.len() as u8];
         for (name, value) in pairs {

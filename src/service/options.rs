@@ -1,0 +1,63 @@
+use super::ClientOptions;
+use std::time::Duration;
+
+/// Limits and times of the service. The defaults are those of the libraries where they have one.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ServiceOptions {
+    /// Lets application servers carry clients. Without, their handshakes are refused with a text for their logs, and only the connections of
+    /// management libraries, which carry no clients, are accepted. Default on.
+    pub app_servers: bool,
+    /// Scheme and host that the audience of a token may name, as `https://signalr.example`. Default none: any, since the key vouches for it,
+    /// and what application servers think the service is called need not be what it is called here.
+    pub endpoints: Vec<String>,
+    /// By how much clocks may differ: a token counts as long after its expiry. Default 5 minutes.
+    pub token_skew: Duration,
+    /// Hubs that there may be, each made by the first valid token for it and kept from then on, at some 2 KiB; tokens for more are answered
+    /// 503. Default 1,024.
+    pub max_hubs: usize,
+    /// Connections of application servers that there may be, of all hubs; more are answered 503. Each holds a read buffer of 32 KiB and up to
+    /// the two limits below. Default 4,096.
+    pub max_server_connections: usize,
+    /// Bytes of one message from an application server: what holds one payload for each protocol of a hub. Default 32 MiB.
+    pub max_message_size: usize,
+    /// Bytes that may wait for one application server to read them, what the kernel holds apart. Above it the clients that it carries are not
+    /// read, and neither is the server itself; at twice as many its connection ends. Default 4 MiB.
+    pub outbound_limit: usize,
+    /// From an accepted connection of an application server to its whole handshake. Default 15 s.
+    pub handshake_timeout: Duration,
+    /// Between two pings to an application server, which answers them and hangs up when 30 s pass without one. Default 5 s.
+    pub ping_interval: Duration,
+    /// An application server from which nothing comes for so long, or which takes nothing that is sent to it, is lost. Default 30 s.
+    pub silence_limit: Duration,
+    /// How long to wait for the other half of a closing handshake. Default 5 s.
+    pub close_timeout: Duration,
+    /// Questions of application servers to clients that may wait for their answers, in each hub; more are answered with an error. Default
+    /// 65,536.
+    pub max_client_results: usize,
+    /// How long such a question waits. Default 10 minutes.
+    pub client_result_timeout: Duration,
+    /// Of the face towards clients.
+    pub clients: ClientOptions,
+}
+
+impl Default for ServiceOptions {
+    fn default() -> Self {
+        Self {
+            app_servers: true,
+            endpoints: Vec::new(),
+            token_skew: Duration::from_secs(300),
+            max_hubs: 1024,
+            max_server_connections: 4096,
+            max_message_size: 32 * 1024 * 1024,
+            outbound_limit: 4 * 1024 * 1024,
+            handshake_timeout: Duration::from_secs(15),
+            ping_interval: Duration::from_secs(5),
+            silence_limit: Duration::from_secs(30),
+            close_timeout: Duration::from_secs(5),
+            max_client_results: 65_536,
+            client_result_timeout: Duration::from_secs(600),
+            clients: ClientOptions::default(),
+        }
+    }
+}

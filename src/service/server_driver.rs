@@ -1,0 +1,304 @@
+use super::operations::Operations;
+use super::service::Service;
+use super::{ServerGone, ServerLink, ServiceHub, ServiceOptions};
+use crate::protocol::service::{Assembler, Ext, Message};
+use crate::protocol::websocket::{self, FrameReader, Piece};
+use crate::transport::Duplex;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at};
+use tracing::{info, warn};
+
+/// A server connection that was let in, before its first byte.
+pub(super) struct Accepted {
+    pub(super) hub: Arc<ServiceHub>,
+    pub(super) server_id: Arc<str>,
+    pub(super) id: String,
+    /// Its place among the server connections that there may be.
+    pub(super) place: OwnedSemaphorePermit,
+}
+
+/// The task of one server connection, from its upgrade to its end.
+pub(super) async fn run(service: Service, accepted: Accepted, duplex: Duplex, early: Box<[u8]>) {
+    match duplex {
+        Duplex::Tcp(stream, seat) => {
+            let (read, write) = stream.into_split();
+            drive(service, accepted, read, write, early).await;
+            drop(seat);
+        }
+        Duplex::Boxed(stream) => {
+            let (read, write) = tokio::io::split(stream);
+            drive(service, accepted, read, write, early).await;
+        }
+        // an upgrade never comes to that
+        Duplex::Http(_) => {}
+    }
+}
+
+async fn drive(
+    service: Service,
+    accepted: Accepted,
+    read: impl AsyncRead + Unpin,
+    write: impl AsyncWrite + Unpin,
+    early: Box<[u8]>,
+) {
+    let options = &service.0.options;
+    let Accepted { hub, server_id, id, place } = accepted;
+    let link = ServerLink::new(&id, server_id, &hub, options.outbound_limit);
+    let guard = Guard { hub: &hub, link: &link };
+    hub.server_metrics.connections.up();
+    let operations = Operations::new(service.clone(), hub.clone(), link.clone());
+    let mut inlet = Inlet::new(read, early, operations, options);
+    let mut outlet =
+        Outlet { stream: write, link: link.clone(), batch: Vec::new(), at: 0, patience: options.silence_limit };
+    let gone = tokio::select! {
+        gone = link.closed() => gone,
+        gone = inlet.reading(&link) => gone,
+        gone = outlet.writing() => gone,
+        gone = keep_alive(&hub, &link, options) => gone,
+    };
+    link.close(gone);
+    drop(guard);
+    log_end(&link, gone);
+    hub.server_metrics.ended(gone.label());
+    if !matches!(gone, ServerGone::Lost | ServerGone::NotReading) {
+        say_goodbye(&mut inlet, &mut outlet, gone, options.close_timeout).await;
+    }
+    hub.server_metrics.connections.down();
+    drop(place);
+}
+
+/// However the task ends, at its end or dropped with its runtime, nobody finds the server connection any more.
+struct Guard<'a> {
+    hub: &'a ServiceHub,
+    link: &'a Arc<ServerLink>,
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.link.close(ServerGone::Lost);
+        self.hub.server_left(self.link);
+    }
+}
+
+fn log_end(link: &ServerLink, gone: ServerGone) {
+    let (id, server, hub) = (link.id(), link.server_id(), link.hub());
+    match gone {
+        ServerGone::Closed | ServerGone::Refused | ServerGone::Shutdown => {
+            info!(id, %server, %hub, reason = %gone, "server connection ends");
+        }
+        _ => warn!(id, %server, %hub, reason = %gone, "server connection ends"),
+    }
+}
+
+/// Pings on time, whatever else is said: the server only answers, and hangs up when it hears nothing.
+async fn keep_alive(hub: &ServiceHub, link: &ServerLink, options: &ServiceOptions) -> ServerGone {
+    if timeout(options.handshake_timeout, link.shaken()).await.is_err() {
+        let error = "The handshake request did not come in time.";
+        link.send(&Message::HandshakeResponse { error, ext: Ext::default(), connection_id: None });
+        return ServerGone::HandshakeTimeout;
+    }
+    let mut ticks = interval_at(Instant::now() + options.ping_interval, options.ping_interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        link.send(&Message::Ping(Vec::new()));
+        hub.results.expire(options.client_result_timeout);
+    }
+}
+
+/// What comes from the server.
+struct Inlet<R> {
+    stream: R,
+    /// Bytes that came with the request, behind its end.
+    early: Vec<u8>,
+    frames: FrameReader,
+    messages: Assembler,
+    operations: Operations,
+    silence_limit: Duration,
+    /// The server's close frame has come.
+    heard: bool,
+}
+
+impl<R: AsyncRead + Unpin> Inlet<R> {
+    fn new(stream: R, early: Box<[u8]>, operations: Operations, options: &ServiceOptions) -> Self {
+        Self {
+            stream,
+            early: early.into_vec(),
+            frames: FrameReader::default(),
+            messages: Assembler::new(options.max_message_size),
+            operations,
+            silence_limit: options.silence_limit,
+            heard: false,
+        }
+    }
+
+    async fn reading(&mut self, link: &ServerLink) -> ServerGone {
+        let mut early = std::mem::take(&mut self.early);
+        let mut buffer = vec![0; READ_SIZE];
+        let gone = async {
+            self.take_in(link, &mut early).await?;
+            loop {
+                // a server that is not read is not silent: the time runs while we read
+                let n = match timeout(self.silence_limit, self.stream.read(&mut buffer)).await {
+                    Err(_) => return Err(ServerGone::Silent),
+                    Ok(Ok(0) | Err(_)) => return Err(ServerGone::Lost),
+                    Ok(Ok(n)) => n,
+                };
+                self.take_in(link, &mut buffer[..n]).await?;
+            }
+        };
+        let gone: Result<(), ServerGone> = gone.await;
+        gone.err().unwrap_or(ServerGone::Lost)
+    }
+
+    /// Takes the frames apart; where they end means nothing.
+    async fn take_in(&mut self, link: &ServerLink, bytes: &mut [u8]) -> Result<(), ServerGone> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let (used, piece) = self.frames.next(&mut bytes[at..]).map_err(|_| ServerGone::Violated)?;
+            at += used;
+            match piece {
+                Some(Piece::Data { opcode: websocket::TEXT, .. }) => return Err(ServerGone::Violated),
+                Some(Piece::Data { payload, .. }) => {
+                    let mut payload = &*payload;
+                    while let Some(body) = self.messages.next(&mut payload).map_err(|e| broken(link, e))? {
+                        if link.is_full() {
+                            hold(link).await;
+                        }
+                        self.operations.handle(body).await?;
+                        // one read can hold thousands of messages, and others wait for this thread
+                        tokio::task::consume_budget().await;
+                    }
+                }
+                Some(Piece::Ping(payload)) => link.pong(payload),
+                Some(Piece::Close(_)) => {
+                    self.heard = true;
+                    return Err(ServerGone::Closed);
+                }
+                Some(Piece::Pong) | None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads past everything up to the server's close frame, or the end.
+    async fn until_closed(&mut self) {
+        let mut buffer = vec![0; READ_SIZE];
+        while !self.heard {
+            let Ok(n @ 1..) = self.stream.read(&mut buffer).await else { return };
+            let mut at = 0;
+            while at < n {
+                match self.frames.next(&mut buffer[at..n]) {
+                    Ok((_, Some(Piece::Close(_)))) | Err(_) => return,
+                    Ok((used, _)) => at += used,
+                }
+            }
+        }
+    }
+}
+
+/// Reads on when the server has taken half of what waits for it, and tells it why it was not read.
+async fn hold(link: &ServerLink) {
+    link.send(&Message::ServiceEvent {
+        object: SERVER_CONNECTION,
+        id: link.id(),
+        kind: BUFFER_FULL,
+        message: "the answers to this connection are not read, so it is not read either",
+        ext: Ext::default(),
+    });
+    link.room().await;
+}
+
+pub(super) fn broken(link: &ServerLink, error: crate::protocol::service::DecodeError) -> ServerGone {
+    warn!(id = link.id(), server = %link.server_id(), hub = %link.hub(), %error, "an application server's message cannot be read");
+    // its library shows this in the application's log
+    link.send(&Message::ServiceError { error: &format!("The service closes the connection: {error}.") });
+    ServerGone::Broken
+}
+
+/// What goes to the server. Keeps what was begun, so that a write which is dropped can be finished.
+struct Outlet<W> {
+    stream: W,
+    link: Arc<ServerLink>,
+    batch: Vec<u8>,
+    at: usize,
+    /// How long the server may take nothing.
+    patience: Duration,
+}
+
+impl<W: AsyncWrite + Unpin> Outlet<W> {
+    async fn writing(&mut self) -> ServerGone {
+        loop {
+            if let Err(gone) = self.write_out().await {
+                return gone;
+            }
+            (self.batch, self.at) = self.link.take().await;
+        }
+    }
+
+    /// Writes what was taken, to its end.
+    ///
+    /// Cancel safe.
+    async fn write_out(&mut self) -> Result<(), ServerGone> {
+        if self.at == self.batch.len() {
+            return Ok(());
+        }
+        while self.at < self.batch.len() {
+            let write = self.stream.write(&self.batch[self.at..]);
+            match timeout(self.patience, write).await {
+                Err(_) => return Err(ServerGone::NotReading),
+                Ok(Ok(0) | Err(_)) => return Err(ServerGone::Lost),
+                Ok(Ok(n)) => {
+                    self.at += n;
+                    self.link.wrote(n);
+                }
+            }
+        }
+        match timeout(self.patience, self.stream.flush()).await {
+            Err(_) => Err(ServerGone::NotReading),
+            Ok(flushed) => flushed.map_err(|_| ServerGone::Lost),
+        }
+    }
+
+    /// Writes everything that waits, and then the close frame.
+    async fn close(&mut self, code: u16) -> io::Result<()> {
+        let lost = |_| io::ErrorKind::BrokenPipe;
+        self.write_out().await.map_err(lost)?;
+        while let Some(taken) = self.link.take_queued() {
+            (self.batch, self.at) = taken;
+            self.write_out().await.map_err(lost)?;
+        }
+        let mut frame = Vec::new();
+        websocket::write_frame(&mut frame, websocket::CLOSE, &code.to_be_bytes());
+        self.stream.write_all(&frame).await?;
+        self.stream.flush().await
+    }
+}
+
+/// Says what there is left to say, and waits for the other half of the closing handshake.
+async fn say_goodbye<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+    inlet: &mut Inlet<R>,
+    outlet: &mut Outlet<W>,
+    gone: ServerGone,
+    patience: Duration,
+) {
+    let end = Instant::now() + patience;
+    let code = match gone {
+        ServerGone::Violated => websocket::PROTOCOL_ERROR,
+        _ => 1000,
+    };
+    // a server that is gone by now has nobody to be told about it
+    if matches!(timeout_at(end, outlet.close(code)).await, Ok(Ok(()))) {
+        let _ = timeout_at(end, inlet.until_closed()).await;
+    }
+    let _ = timeout_at(end, outlet.stream.shutdown()).await;
+}
+
+const READ_SIZE: usize = 32 * 1024;
+/// What a service event is about, and what has happened: spec section 16.
+const SERVER_CONNECTION: i32 = 4;
+const BUFFER_FULL: i32 = 3;
