@@ -1,7 +1,7 @@
 //! What is served, made of a configuration: hubs, and the routes of both kinds of address.
 
 use super::forwarded::forwarded;
-use crate::admin::demo::{self, DemoOptions};
+use crate::admin::{DemoOptions, Overview, demo_routes};
 use crate::config::{self, Config};
 use crate::lifetime::Lifetime;
 use crate::observe::{Exposition, Health, Phase};
@@ -61,7 +61,7 @@ impl Composition {
         };
         let routes = match &config.signing {
             Some(keys) if config.preset => {
-                routes.merge(demo::routes(DemoOptions { hub: "chat".into(), keys: keys.clone() }))
+                routes.merge(demo_routes(DemoOptions { hub: "chat".into(), keys: keys.clone() }))
             }
             _ => routes,
         };
@@ -81,9 +81,11 @@ impl Composition {
 
     /// What operators see.
     pub(super) fn admin_routes(&self) -> Router {
-        let hubs = self.hubs.0.iter().map(|(name, hub)| (name.clone(), Arc::clone(hub.metrics()))).collect();
-        let exposition = Exposition { started: Instant::now(), hubs };
-        self.health.routes().merge(exposition.routes())
+        let hubs: Vec<_> = self.hubs.0.iter().map(|(name, hub)| (name.clone(), Arc::clone(hub.metrics()))).collect();
+        let started = Instant::now();
+        let overview = Overview { health: self.health.clone(), started, hubs: hubs.clone() };
+        let exposition = Exposition { started, hubs };
+        self.health.routes().merge(exposition.routes()).merge(overview.routes())
     }
 
     /// Lets nobody in any more, and closes who is there, with permission to connect elsewhere. Returns whether all was over in time.
