@@ -14,7 +14,7 @@ export function casesOf(transport) {
   const everywhere = { chat, presence, counter, curl };
   const resumes = { 'cut and resumed': cutAndResumed };
   const specific = {
-    WebSockets: { ...resumes, 'a broken line': brokenLine, keyboard, headers, 'small screen': smallScreen, colours, 'nothing moves': nothingMoves, 'the line of the program': printedCurl },
+    WebSockets: { ...resumes, 'a broken line': brokenLine, keyboard, headers, 'small screen': smallScreen, colours, 'nothing moves': nothingMoves, 'the line of the program': printedCurl, 'the admin page': adminPage },
     ServerSentEvents: { 'cut and connected anew': cutAndAnew, 'a broken line': brokenLineAnew },
     LongPolling: { ...resumes, 'a broken line': brokenLineAnew, 'a choice': choice },
   };
@@ -231,6 +231,25 @@ async function printedCurl(bench) {
   const [ann, bob] = await two(bench);
   await promisify(execFile)('sh', ['-c', command.replace('curl ', 'curl --fail --no-progress-meter ')]);
   for (const page of [ann, bob]) await page.locator('#log .message', { hasText: 'curl' }).filter({ hasText: 'hello' }).waitFor();
+}
+
+// The other address that the program prints: who is connected, without a script.
+async function adminPage(bench) {
+  const [admin] = (await readFile(bench.banner, 'utf8')).match(/http:\/\/[\d.]+:\d+(?=\/metrics)/);
+  const ann = await open(bench);
+  for (const colorScheme of ['light', 'dark']) {
+    const context = await bench.fresh({ viewport: { width: 360, height: 640 }, javaScriptEnabled: false, colorScheme });
+    const page = await context.newPage();
+    await page.goto(admin);
+    await page.getByRole('row', { name: /^chat [1-9]/ }).waitFor();
+    await page.screenshot({ path: join(bench.shots, `admin-${colorScheme}.png`) });
+    assert.equal((await context.request.get(`${admin}/overview.css`)).status(), 200);
+    for (const link of ['/metrics', '/healthz', '/readyz']) {
+      assert.equal(await page.getByRole('link', { name: link }).getAttribute('href'), link);
+      assert.equal((await context.request.get(`${admin}${link}`)).status(), 200);
+    }
+  }
+  await ann.close();
 }
 
 // Everything by Tab, Enter, Space and the arrows, with the focus in sight.
