@@ -517,7 +517,7 @@ mod questions {
     use super::*;
 
     fn ask(node: &Lifetime, link: &Link) -> (String, Asked) {
-        let (_, asked) = put_question(&node, &name(link), "name?", &()).unwrap();
+        let (_, asked) = put_question(node, &name(link), "name?", &()).unwrap();
         let question = invocations(link).pop().unwrap();
         assert_eq!(question["target"], "name?");
         (question["invocationId"].as_str().unwrap().to_owned(), asked)

@@ -1,5 +1,7 @@
 use crate::lifetime::Lifetime;
 use crate::transport::Origins;
+use crate::units;
+use serde::Deserialize;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,24 +27,30 @@ pub(crate) trait Hubs: Send + Sync + 'static {
 }
 
 /// Limits and habits of the REST API.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub(crate) struct RestOptions {
     /// Bytes of a request's body; more is answered 413. Default 1 MiB. A caller with a key can make the server hold that much for
     /// each of [`max_parallel_bodies`](Self::max_parallel_bodies).
+    #[serde(deserialize_with = "units::size::deserialize")]
     pub(crate) body_limit: usize,
     /// How long a body may take to arrive; then the answer is 408. Default 30 s.
+    #[serde(deserialize_with = "units::duration::deserialize")]
     pub(crate) body_timeout: Duration,
     /// Requests whose body is held at once; one more is answered 429. Default 256, which is 256 MiB of bodies at most.
     pub(crate) max_parallel_bodies: usize,
     /// How long a client that is asked may take; then the answer is 504. Default 100 s, which is how long the libraries wait.
+    #[serde(deserialize_with = "units::duration::deserialize")]
     pub(crate) invoke_timeout: Duration,
     /// By how much clocks may differ when a token's times are checked. Default 5 minutes.
+    #[serde(deserialize_with = "units::duration_or_zero::deserialize")]
     pub(crate) clock_skew: Duration,
     /// Pages of which origins may call the API. Default none.
     pub(crate) allowed_origins: Origins,
     /// Where callers and clients reach this server, if that is not what the request's `Host` says: `https://host/` or with a path that
     /// ends in a slash. Links to further pages, the audience of client tokens, and the path that a token is for are made with it.
+    #[serde(skip)]
     pub(crate) public_url: Option<String>,
     /// Take scheme and host from `X-Forwarded-Proto` and `X-Forwarded-Host`. Default no: anybody can send them, only a proxy that sets
     /// both makes them true.
@@ -53,8 +61,10 @@ pub(crate) struct RestOptions {
     /// Refuse (400) a date that is no known version. Default no.
     pub(crate) strict_version: bool,
     /// What `:drain` calls. Without it there is no such route.
+    #[serde(skip)]
     pub(crate) drain: Option<Hook<()>>,
     /// Whether health is answered 200; without it, always.
+    #[serde(skip)]
     pub(crate) ready: Option<Hook<bool>>,
 }
 

@@ -12,7 +12,6 @@ use axum::http::{Method, Request, Response, StatusCode};
 use axum::routing::any;
 use futures_util::StreamExt;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::Semaphore;
 use tracing::debug;
 

@@ -29,9 +29,10 @@ pub(super) async fn run(service: Service, accepted: Accepted, duplex: Duplex, ea
             drive(service, accepted, read, write, early).await;
             drop(seat);
         }
-        Duplex::Boxed(stream) => {
+        Duplex::Boxed(stream, seat) => {
             let (read, write) = tokio::io::split(stream);
             drive(service, accepted, read, write, early).await;
+            drop(seat);
         }
         // an upgrade never comes to that
         Duplex::Http(_) => {}
