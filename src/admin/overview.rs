@@ -92,8 +92,8 @@ const TEMPLATE: &str = r#"<!doctype html>
   </header>
   <main class="card">
     <table>
-      <caption>Hubs of this node</caption>
-      <thead><tr><th scope="col">Hub</th><th scope="col">Connections</th><th scope="col">Ended</th><th scope="col">Messages dropped</th><th scope="col">Panics</th></tr></thead>
+      <caption>Connections of this node</caption>
+      <thead><tr><th scope="col">Hub</th><th scope="col">Open</th><th scope="col">Ended</th><th scope="col" title="Messages that slow receivers did not get">Dropped</th><th scope="col" title="Handlers that panicked">Panics</th></tr></thead>
       <tbody>{rows}</tbody>
     </table>
   </main>

@@ -242,6 +242,8 @@ async function adminPage(bench) {
     const page = await context.newPage();
     await page.goto(admin);
     await page.getByRole('row', { name: /^chat [1-9]/ }).waitFor();
+    const last = await page.getByRole('columnheader').last().boundingBox();
+    assert.ok(last.x + last.width < 360 - 16, `the table ends at ${last.x + last.width}`);
     await page.screenshot({ path: join(bench.shots, `admin-${colorScheme}.png`) });
     assert.equal((await context.request.get(`${admin}/overview.css`)).status(), 200);
     for (const link of ['/metrics', '/healthz', '/readyz']) {
