@@ -1,3 +1,8 @@
-//! The page of the standalone server, and its API.
+//! The pages of the standalone server: that of the development preset, and that of the admin address.
 
-pub(crate) mod demo;
+mod assets;
+mod demo;
+mod overview;
+
+pub(crate) use demo::{DemoOptions, demo_routes};
+pub(crate) use overview::Overview;

@@ -2,10 +2,10 @@
 
 use super::by_query;
 use super::forwarded::forwarded;
-use crate::admin::demo::{self, DemoOptions};
+use crate::admin::{DemoOptions, Overview, demo_routes};
 use crate::config::{self, Config};
 use crate::lifetime::Lifetime;
-use crate::observe::{Exposition, Figures, Health, Phase};
+use crate::observe::{AllFigures, Exposition, Figures, Health, Phase};
 use crate::rest::{self, Hook, ServerSeen};
 use crate::service::Service;
 use crate::{Hub, Policy, relay};
@@ -108,7 +108,7 @@ impl Composition {
         let routes = [service].into_iter().chain(self.rest_routes(config)).fold(clients, Router::merge);
         let routes = match &config.signing {
             Some(keys) if config.preset => {
-                routes.merge(demo::routes(DemoOptions { hub: "chat".into(), keys: keys.clone() }))
+                routes.merge(demo_routes(DemoOptions { hub: "chat".into(), keys: keys.clone() }))
             }
             _ => routes,
         };
@@ -129,8 +129,10 @@ impl Composition {
     /// What operators see.
     pub(super) fn admin_routes(&self) -> Router {
         let hubs = self.hubs.clone();
-        let exposition = Exposition { started: Instant::now(), figures: Box::new(move || hubs.figures()) };
-        self.health.routes().merge(exposition.routes())
+        let figures: AllFigures = Arc::new(move || hubs.figures());
+        let started = Instant::now();
+        let overview = Overview { health: self.health.clone(), started, figures: figures.clone() };
+        self.health.routes().merge(Exposition { started, figures }.routes()).merge(overview.routes())
     }
 
     /// Lets nobody in any more, and closes who is there, with permission to connect elsewhere. Returns whether all was over in time.

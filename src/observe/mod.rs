@@ -18,4 +18,4 @@ pub use metrics::HubStats;
 #[cfg(feature = "service")]
 pub(crate) use metrics::ServerMetrics;
 #[cfg(feature = "server")]
-pub(crate) use prometheus::{Exposition, Figures};
+pub(crate) use prometheus::{AllFigures, Exposition, Figures};

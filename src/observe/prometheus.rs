@@ -19,8 +19,11 @@ use std::time::Instant;
 pub(crate) struct Exposition {
     pub(crate) started: Instant,
     /// All hubs that there are now.
-    pub(crate) figures: Box<dyn Fn() -> Vec<Figures> + Send + Sync>,
+    pub(crate) figures: AllFigures,
 }
+
+/// Gives the figures of all hubs that there are now.
+pub(crate) type AllFigures = Arc<dyn Fn() -> Vec<Figures> + Send + Sync>;
 
 /// The figures of one hub.
 pub(crate) struct Figures {

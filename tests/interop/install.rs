@@ -27,6 +27,13 @@ pub(crate) fn scratch(name: &str) -> PathBuf {
     folder.join(name)
 }
 
+/// A folder to write to during a run.
+pub(crate) fn scratch_folder(name: &str) -> PathBuf {
+    let folder = scratch(name);
+    fs::create_dir_all(&folder).expect("the target folder can be written");
+    folder
+}
+
 /// The script that starts the .NET programs.
 pub(crate) fn dotnet() -> Result<PathBuf, Missing> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/dotnet/run");

@@ -16,6 +16,7 @@
 #![cfg(unix)]
 
 mod install;
+mod page;
 mod proxy;
 mod rest;
 mod server;

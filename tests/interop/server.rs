@@ -1,9 +1,9 @@
-//! The server under test: the conformance example, or whatever `HUBWIRE_TEST_URL` names.
+//! The server under test: the conformance example, or whatever `HUBWIRE_TEST_URL` names; for the page, the program itself.
 
 use std::env;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -34,15 +34,34 @@ impl Server {
         }
         let port = free_port();
         let url = format!("http://127.0.0.1:{port}");
+        let mut program = Command::new(example("conformance"));
+        program.args(["--urls", &url]);
+        Self::spawn(program, port, log)
+    }
+
+    /// The program `hubwire` without a configuration, whatever server the other suites run against.
+    pub(crate) fn preset(suite: &str) -> Self {
+        let port = free_port();
+        let mut program = Command::new(env!("CARGO_BIN_EXE_hubwire"));
+        program.args(["--listen", &format!("127.0.0.1:{port}"), "--admin", "127.0.0.1:0"]);
+        Self::spawn(program, port, install::scratch(&format!("{suite}-server.log")))
+    }
+
+    fn spawn(mut program: Command, port: u16, log: PathBuf) -> Self {
         let output = File::create(&log).expect("the scratch folder takes a file");
-        let mut process = Command::new(example("conformance"))
-            .args(["--urls", &url])
+        let mut process = program
             .stdout(output.try_clone().expect("a file handle can be cloned"))
             .stderr(output)
             .spawn()
-            .expect("the conformance example starts");
+            .unwrap_or_else(|error| panic!("{program:?} does not start: {error}"));
         await_accept(port, &mut process, &log);
-        Self { url, process: Some(process), log, stopped_by_suite: false, application: None }
+        Self {
+            url: format!("http://127.0.0.1:{port}"),
+            process: Some(process),
+            log,
+            stopped_by_suite: false,
+            application: None,
+        }
     }
 
     /// Starts an application server with the service's SDK, and the service that its clients are sent to.
@@ -75,6 +94,10 @@ impl Server {
     /// What the server has written so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub(crate) fn log_file(&self) -> &Path {
+        &self.log
     }
 
     /// Checks that the server outlived the suite, or ended well if the suite stopped it.

@@ -37,13 +37,22 @@ impl Suite {
 
     /// Starts the server and the client that `client` prepares for it, and panics with all output unless every case passed.
     pub(crate) fn run(self, client: impl FnOnce(&mut Run) -> Result<Command, Missing>) {
+        let (name, through_service) = (self.name, self.through_service);
+        let server = move || if through_service { Server::behind_service(name) } else { Ok(Server::start(name)) };
+        self.run_on(server, client);
+    }
+
+    /// The same with a server of another kind.
+    pub(crate) fn run_on(
+        self,
+        server: impl FnOnce() -> Result<Server, Missing>,
+        client: impl FnOnce(&mut Run) -> Result<Command, Missing>,
+    ) {
         let transports = crate::transports(self.transports);
         if transports.is_empty() {
             return println!("{}: all its transports are left out for now", self.name);
         }
-        let server =
-            if self.through_service { Server::behind_service(self.name) } else { Ok(Server::start(self.name)) };
-        let server = match server {
+        let server = match server() {
             Ok(server) => server,
             Err(missing) => return skip(self.name, &missing),
         };

@@ -27,6 +27,8 @@ class WebSocketChannel extends Channel {
     this.socket = socket;
     socket.onmessage = ({ data }) => this.ontext(data);
     socket.onclose = ({ code }) => this.lose(new Error(`the connection is lost (${code})`));
+    // What cannot be opened is closed in browsers, but not everywhere.
+    socket.onerror = () => this.lose(new Error('the connection is lost'));
     return new Promise((open) => (socket.onopen = open));
   }
 
@@ -45,7 +47,7 @@ class WebSocketChannel extends Channel {
 
   release() {
     abandoned.add(this.socket);
-    this.socket.onmessage = null;
+    this.socket.onmessage = this.socket.onerror = null;
     this.socket.onclose = () => abandoned.delete(this.socket);
   }
 

@@ -3,8 +3,7 @@
 //! It is a client of the relay hub like any other, with a small client of the hub protocol of its own (`hub.js`, `channels.js`), and it
 //! loads nothing from elsewhere.
 
-mod assets;
-
+use super::assets::{Asset, CSS, HTML};
 use crate::auth::{AccessKeys, Claims};
 use axum::Router;
 use axum::extract::State;
@@ -24,8 +23,8 @@ pub(crate) struct DemoOptions {
 }
 
 /// Serves the page at `/`, what it is made of under `/demo/`, and what it has to know at `/demo.json`.
-pub(crate) fn routes(options: DemoOptions) -> Router {
-    Router::new().route("/demo.json", get(facts)).with_state(options).merge(assets::routes())
+pub(crate) fn demo_routes(options: DemoOptions) -> Router {
+    Router::new().route("/demo.json", get(facts)).with_state(options).merge(Asset::routes(ASSETS))
 }
 
 /// The page builds URLs on its own address, which it knows better than the server does.
@@ -57,3 +56,13 @@ async fn facts(State(options): State<DemoOptions>) -> Response {
 const GROUP: &str = "lobby";
 /// The page asks for a new token in time.
 const LIFETIME: Duration = Duration::from_secs(3600);
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const ASSETS: [Asset; 6] = [
+    Asset { path: "/", content_type: HTML, body: include_str!("page.html") },
+    Asset { path: "/demo/page.css", content_type: CSS, body: include_str!("page.css") },
+    Asset { path: "/demo/page.js", content_type: SCRIPT, body: include_str!("page.js") },
+    Asset { path: "/demo/hub.js", content_type: SCRIPT, body: include_str!("hub.js") },
+    Asset { path: "/demo/channels.js", content_type: SCRIPT, body: include_str!("channels.js") },
+    Asset::icon("/demo/icon.svg"),
+];

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Line } from './line.mjs';
@@ -13,7 +14,7 @@ export function casesOf(transport) {
   const everywhere = { chat, presence, counter, curl };
   const resumes = { 'cut and resumed': cutAndResumed };
   const specific = {
-    WebSockets: { ...resumes, 'a broken line': brokenLine, keyboard, headers, 'small screen': smallScreen, colours, 'nothing moves': nothingMoves },
+    WebSockets: { ...resumes, 'a broken line': brokenLine, keyboard, headers, 'small screen': smallScreen, colours, 'nothing moves': nothingMoves, 'the line of the program': printedCurl, 'the admin page': adminPage },
     ServerSentEvents: { 'cut and connected anew': cutAndAnew, 'a broken line': brokenLineAnew },
     LongPolling: { ...resumes, 'a broken line': brokenLineAnew, 'a choice': choice },
   };
@@ -222,6 +223,35 @@ async function curl(bench) {
       assert.deepEqual((await said(page)).slice(-2), [text, text]);
     }
   }
+}
+
+// The line that the program prints when it starts, pasted.
+async function printedCurl(bench) {
+  const command = (await readFile(bench.banner, 'utf8')).split('\n').find((line) => line.trim().startsWith('curl '));
+  const [ann, bob] = await two(bench);
+  await promisify(execFile)('sh', ['-c', command.replace('curl ', 'curl --fail --no-progress-meter ')]);
+  for (const page of [ann, bob]) await page.locator('#log .message', { hasText: 'curl' }).filter({ hasText: 'hello' }).waitFor();
+}
+
+// The other address that the program prints: who is connected, without a script.
+async function adminPage(bench) {
+  const [admin] = (await readFile(bench.banner, 'utf8')).match(/http:\/\/[\d.]+:\d+(?=\/metrics)/);
+  const ann = await open(bench);
+  for (const colorScheme of ['light', 'dark']) {
+    const context = await bench.fresh({ viewport: { width: 360, height: 640 }, javaScriptEnabled: false, colorScheme });
+    const page = await context.newPage();
+    await page.goto(admin);
+    await page.getByRole('row', { name: /^chat [1-9]/ }).waitFor();
+    const last = await page.getByRole('columnheader').last().boundingBox();
+    assert.ok(last.x + last.width < 360 - 16, `the table ends at ${last.x + last.width}`);
+    await page.screenshot({ path: join(bench.shots, `admin-${colorScheme}.png`) });
+    assert.equal((await context.request.get(`${admin}/overview.css`)).status(), 200);
+    for (const link of ['/metrics', '/healthz', '/readyz']) {
+      assert.equal(await page.getByRole('link', { name: link }).getAttribute('href'), link);
+      assert.equal((await context.request.get(`${admin}${link}`)).status(), 200);
+    }
+  }
+  await ann.close();
 }
 
 // Everything by Tab, Enter, Space and the arrows, with the focus in sight.

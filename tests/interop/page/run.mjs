@@ -1,6 +1,6 @@
-// node run.mjs URL --modules DIR --browser PROGRAM --shots DIR [--transports …] [--only TEXT]
+// node run.mjs URL --modules DIR --browser PROGRAM --shots DIR --banner FILE [--transports …] [--only TEXT]
 // The page of the development preset in a real browser: clicked, typed at, cut off, and looked at by program. It writes pictures for people
-// into the folder of `--shots`.
+// into the folder of `--shots`; `--banner` is what the program has printed.
 
 import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
@@ -24,7 +24,7 @@ async function run(transport, name, body) {
   const shots = resolve(option('--shots', '.'));
   const fresh = async (options) => watched(await browser.newContext({ viewport: DESKTOP, ...options }), contexts, seen);
   try {
-    const bench = { context: await fresh(), fresh, leave, seen, url, transport, shots };
+    const bench = { context: await fresh(), fresh, leave, seen, url, transport, shots, banner: option('--banner') };
     await body(bench);
     const strange = seen.requests.filter((one) => new URL(one).hostname !== new URL(url).hostname);
     if (strange.length) throw new Error(`requests to elsewhere: ${strange.join(' ')}`);
