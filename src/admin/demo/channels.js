@@ -60,6 +60,7 @@ class WebSocketChannel extends Channel {
 class HttpChannel extends Channel {
   outbox = '';
   pause = null;
+  stop = new AbortController();
 
   send(text) {
     this.outbox += text;
@@ -71,7 +72,7 @@ class HttpChannel extends Channel {
       for (await this.pause; this.outbox && !this.isReleased; await this.pause) {
         const body = this.outbox;
         this.outbox = '';
-        const answer = await this.platform.fetch(this.address, { method: 'POST', body });
+        const answer = await this.platform.fetch(this.address, { method: 'POST', body, signal: this.stop.signal });
         if (!answer.ok) throw new Error(`the server answers ${answer.status}`);
       }
     } catch (error) {
@@ -79,8 +80,10 @@ class HttpChannel extends Channel {
     }
   }
 
+  // Requests under way would only be answered that the connection is gone.
   release() {
     this.isReleased = true;
+    this.stop.abort();
   }
 }
 
@@ -114,7 +117,6 @@ class EventStreamChannel extends HttpChannel {
 
 class PollingChannel extends HttpChannel {
   polls = true;
-  stop = new AbortController();
 
   // The first poll is answered at once.
   async open() {
@@ -151,11 +153,6 @@ class PollingChannel extends HttpChannel {
     this.pause = null;
     this.goOn();
     return true;
-  }
-
-  release() {
-    super.release();
-    this.stop.abort();
   }
 
   // Also from a page that is being left.
