@@ -147,7 +147,7 @@ pub(super) struct Token {
     #[arg(long, value_name = "PATH", required_if_eq("kind", "rest"))]
     pub(super) path: Option<String>,
     /// User id
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     pub(super) user: Option<String>,
     /// A role; may be given several times
     #[arg(long = "role", value_name = "ROLE")]
@@ -177,11 +177,12 @@ pub(super) struct Send {
     #[command(flatten)]
     pub(super) whom: Whom,
     /// Connections that are left out, by id; may be given several times
-    #[arg(long = "except", value_name = "ID", conflicts_with_all = ["user", "connection"])]
+    #[arg(long = "except", value_name = "ID", allow_hyphen_values = true, conflicts_with_all = ["user", "connection"])]
     pub(super) except: Vec<String>,
     /// The method of the clients
     pub(super) target: String,
     /// What it is called with: JSON where it is such, or else a text
+    #[arg(allow_negative_numbers = true)]
     pub(super) arguments: Vec<String>,
 }
 
@@ -193,13 +194,14 @@ pub(super) struct Whom {
     #[arg(long)]
     pub(super) all: bool,
     /// All connections of a user
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     pub(super) user: Option<String>,
     /// The members of a group
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     pub(super) group: Option<String>,
+    // one id in 64 begins with a hyphen
     /// One connection, by its id
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     pub(super) connection: Option<String>,
 }
 

@@ -60,6 +60,11 @@ async fn send_reaches_whom_it_names() {
             assert_eq!(client.target("message").await.arguments(), &json!([number, "two words", [1, { "a": null }]]));
         }
     }
+    // names may begin with a hyphen, as one id in 64 does
+    for whom in [["--connection", "-a"], ["--user", "-b"], ["--group", "--c"], ["--except", "-d"]] {
+        send(&whom, "-8");
+    }
+    assert_eq!(ann.target("message").await.arguments()[0], -8);
     let said = run(&mut server.verb(&["send", "--json", "message"])).json();
     assert_eq!(said, json!({ "sent": true }));
     ann.leave().await;
