@@ -1,6 +1,7 @@
 use crate::backplane::BackplaneError;
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use bytes::Bytes;
 use serde_json::json;
 use std::borrow::Cow;
 
@@ -109,11 +110,11 @@ pub(super) fn empty(status: StatusCode) -> Response<Body> {
     response
 }
 
-pub(super) fn json_body(status: StatusCode, body: impl Into<Vec<u8>>) -> Response<Body> {
+pub(super) fn json_body(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
     with_body(status, "application/json", body.into())
 }
 
-pub(super) fn with_body(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Body> {
+pub(super) fn with_body(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Body> {
     let length = body.len();
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
@@ -125,3 +126,17 @@ pub(super) fn with_body(status: StatusCode, kind: &'static str, body: Vec<u8>) -
 pub(super) const ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
 pub(super) const INVALID: &str = "Error.Request.Invalid";
 pub(super) const UNKNOWN: &str = "Error.Request.Unknown";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_text_of_the_program_is_sent_without_a_copy() {
+        let document = super::super::openapi::document();
+        for _ in 0..2 {
+            let body = axum::body::to_bytes(json_body(StatusCode::OK, document).into_body(), usize::MAX).await.unwrap();
+            assert_eq!((body.as_ptr(), body.len()), (document.as_ptr(), document.len()));
+        }
+    }
+}

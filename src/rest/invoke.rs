@@ -82,7 +82,7 @@ fn as_completion(id: &str, answer: backplane::Answer, spoken: Option<Protocol>) 
         backplane::Answer::Error(text) => Frame::completion_error(protocol, id, &text),
         backplane::Answer::Void | backplane::Answer::Disconnected => Frame::completion_void(protocol, id),
     };
-    let mut response = with_body(StatusCode::OK, "application/octet-stream", frame.payload().to_vec());
+    let mut response = with_body(StatusCode::OK, "application/octet-stream", frame.payload().to_vec().into());
     response.headers_mut().insert("x-protocol", HeaderValue::from_static(protocol.name()));
     Ok(response)
 }

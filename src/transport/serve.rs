@@ -3,8 +3,9 @@ use crate::units;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
-use axum::http::Version;
+use axum::http::{StatusCode, Version};
 use axum::response::Response;
+use futures_util::future::Either;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -12,7 +13,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use serde::Deserialize;
 use std::convert::Infallible;
-use std::future::{Future, IntoFuture, pending};
+use std::future::{Future, IntoFuture, Ready, pending, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -42,9 +43,14 @@ pub struct ServeOptions {
     /// From a connection's start, or the end of its last answer, to the end of the next request's headers. Default 10 s.
     #[serde(deserialize_with = "units::duration::deserialize")]
     pub header_timeout: Duration,
-    /// Bytes of a request's line and headers; more are answered 431. Default 16 KiB, at least 8 KiB.
+    /// Bytes of a request's line and headers; more are answered 431, as are more than 100 headers. Default 16 KiB, at least 8 KiB.
     #[serde(deserialize_with = "units::size::deserialize")]
     pub max_header_bytes: usize,
+    /// Requests of one HTTP/2 connection that may be under way at a time; a client keeps more to itself, or opens another connection, as
+    /// proxies do. Default 64: each event stream and each waiting poll is one. Each can make the server hold its headers, of which there
+    /// may be 100 as in HTTP/1.1, and some 32 KiB of an answer that is not read, for as long as the connection lasts: HTTP/2 has no
+    /// time limit for that.
+    pub max_http2_streams: u32,
     /// How long open requests may take to finish after the stop signal. Default 10 s.
     #[serde(deserialize_with = "units::duration::deserialize")]
     pub shutdown_timeout: Duration,
@@ -57,6 +63,7 @@ impl Default for ServeOptions {
             max_rate: None,
             header_timeout: Duration::from_secs(10),
             max_header_bytes: 16 * 1024,
+            max_http2_streams: 64,
             shutdown_timeout: Duration::from_secs(10),
         }
     }
@@ -261,10 +268,15 @@ struct Requests {
 impl hyper::service::Service<hyper::Request<Incoming>> for Requests {
     type Response = Response;
     type Error = Infallible;
-    type Future = <Router as Service<Request>>::Future;
+    type Future = Either<<Router as Service<Request>>::Future, Ready<Result<Response, Infallible>>>;
 
     fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
         self.line.0.begun.store(true, Relaxed);
+        if request.headers().len() > MOST_FIELDS {
+            let mut refusal = Response::new(Body::empty());
+            *refusal.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            return Either::Right(ready(Ok(refusal)));
+        }
         let mut request = request.map(Body::new);
         if let Some(from) = self.from {
             request.extensions_mut().insert(ConnectInfo(from));
@@ -276,7 +288,7 @@ impl hyper::service::Service<hyper::Request<Incoming>> for Requests {
         if request.version() < Version::HTTP_2 {
             request.extensions_mut().insert(self.line.clone());
         }
-        self.router.clone().call(request)
+        Either::Left(self.router.clone().call(request))
     }
 }
 
@@ -309,7 +321,8 @@ fn builder(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
         .max_header_list_size(options.max_header_bytes.try_into().unwrap_or(u32::MAX))
         .initial_stream_window_size(HTTP2_WINDOW)
         .initial_connection_window_size(HTTP2_WINDOW * 4)
-        .max_send_buf_size(HTTP2_WINDOW as usize)
+        .max_concurrent_streams(options.max_http2_streams)
+        .max_send_buf_size(HTTP2_UNSENT)
         .keep_alive_interval(Some(Duration::from_secs(20)));
     http
 }
@@ -368,8 +381,12 @@ fn is_about_one_connection(e: &io::Error) -> bool {
 }
 
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(200);
-/// Bytes that an HTTP/2 client may send, and a response may hold, before anybody reads them: for each request, and four times that in all.
+/// Bytes that an HTTP/2 client may send before anybody reads them: for each request, and four times that in all.
 const HTTP2_WINDOW: u32 = 64 * 1024;
+/// Bytes of a response from which on no more is taken of its body until the client has read some.
+const HTTP2_UNSENT: usize = 16 * 1024;
+/// Header fields of a request, as hyper has it for HTTP/1.1: over HTTP/2 it counts bytes only, and an entry of the map takes 100 bytes.
+const MOST_FIELDS: usize = 100;
 const BURST: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

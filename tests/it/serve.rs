@@ -3,11 +3,14 @@
 use crate::client::{Gate, PATIENCE, call, result};
 use crate::peer::{Event, Peer, UPGRADE, close, handshake};
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
 use axum::routing::get;
 use futures_util::FutureExt;
 use hubwire::testing::upgrades;
 use hubwire::{Hub, HubOptions, HubResult, ServeOptions};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 use std::future::pending;
 use std::io;
@@ -223,6 +226,37 @@ async fn headers_have_a_limit() {
     assert_eq!(status(100).await, 200);
     assert_eq!(status(31 * 1024).await, 200);
     assert_eq!(status(33 * 1024).await, 431);
+}
+
+#[tokio::test]
+async fn headers_over_http2_have_a_limit_in_number_too() {
+    let server = Server::start(patient()).await;
+    let (mut sender, connection) =
+        http2::handshake::<_, _, Body>(TokioExecutor::new(), TokioIo::new(server.tcp().await)).await.unwrap();
+    tokio::spawn(connection);
+    let mut status = async |headers: usize| {
+        let request = axum::http::Request::get(format!("http://{}/quick", server.addr));
+        let request = (0..headers).fold(request, |request, n| request.header(format!("x-{n}"), "y"));
+        sender.send_request(request.body(Body::empty()).unwrap()).await.unwrap().status()
+    };
+    assert_eq!(status(100).await, 200);
+    assert_eq!(status(101).await, 431);
+    assert_eq!(status(1).await, 200, "nothing else on the connection suffers");
+}
+
+#[tokio::test]
+async fn an_http2_connection_is_told_how_many_requests_it_may_have() {
+    let mut options = patient();
+    options.max_http2_streams = 7;
+    let server = Server::start(options).await;
+    let mut stream = server.tcp().await;
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.unwrap();
+    assert_eq!(head[3], 4, "the first frame has the settings");
+    let mut settings = vec![0; usize::from(head[2])];
+    stream.read_exact(&mut settings).await.unwrap();
+    assert!(settings.chunks(6).any(|setting| setting == [0, 3, 0, 0, 0, 7]), "{settings:?}");
 }
 
 #[tokio::test]
