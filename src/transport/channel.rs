@@ -1,4 +1,4 @@
-use super::post::Charge;
+use super::post::{Charge, ENTRY};
 use super::serve::Line;
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
@@ -25,7 +25,7 @@ pub(crate) struct HttpChannel {
     changed: Notify,
     /// The request that reads.
     reader: AtomicWaker,
-    /// Bytes that may wait to be read by the hub before a POST has to wait.
+    /// Bytes, and what keeping them takes, that may wait to be read by the hub before a POST has to wait.
     inbox_limit: usize,
 }
 
@@ -66,6 +66,8 @@ struct State {
 /// The request that reads.
 struct Active {
     line: Option<Line>,
+    /// What it has taken and not written: kept here so that it goes when the client does not read it.
+    taken: Bytes,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -112,11 +114,13 @@ impl HttpChannel {
         let mut state = self.state.lock();
         let (first, _) = state.inbox.front_mut()?;
         let piece = first.split_to(most.min(first.len()));
-        if first.is_empty() {
-            state.inbox.pop_front();
-        }
+        let is_read = first.is_empty();
         let before = state.inbox_bytes;
         state.inbox_bytes -= piece.len();
+        if is_read {
+            state.inbox.pop_front();
+            state.inbox_bytes -= ENTRY;
+        }
         let half = self.inbox_limit / 2;
         let roomy = before > half && state.inbox_bytes <= half;
         drop(state);
@@ -133,7 +137,7 @@ impl HttpChannel {
             return Err(Gone);
         }
         if !body.is_empty() {
-            state.inbox_bytes += body.len();
+            state.inbox_bytes += body.len() + ENTRY;
             state.inbox.push_back((body, charge));
         }
         drop(state);
@@ -210,9 +214,12 @@ impl HttpChannel {
     }
 
     /// Cuts the TCP connection of a client that does not take what is written to it, where that is ours to do: a response cannot end
-    /// before it has been read.
+    /// before it has been read. Over HTTP/2 it stays with what the connection has of it, and the rest goes.
     pub(crate) fn cut(&self) {
-        let line = self.state.lock().reading.as_ref().and_then(|active| active.line.clone());
+        let line = self.state.lock().reading.as_mut().and_then(|active| {
+            active.taken = Bytes::new();
+            active.line.clone()
+        });
         if let Some(line) = line {
             line.cut();
         }
@@ -257,7 +264,7 @@ impl HttpChannel {
 
     fn start(self: &Arc<Self>, state: &mut State, line: Option<Line>) -> Reading {
         let number = state.newest;
-        state.reading = Some(Active { line });
+        state.reading = Some(Active { line, taken: Bytes::new() });
         if let Some(source) = self.source() {
             source.presence(Presence::Waiting);
         }
@@ -328,6 +335,21 @@ impl Reading {
         if let Some(source) = self.channel.source() {
             source.presence(presence);
         }
+    }
+
+    /// Keeps what was taken, to be written [piece](Self::piece) by piece.
+    pub(super) fn keep(&self, messages: Bytes) {
+        if let Some(active) = &mut self.channel.state.lock().reading {
+            active.taken = messages;
+        }
+    }
+
+    /// The next bytes of what was kept; `None`: there are none, or the connection has been [cut](HttpChannel::cut).
+    pub(super) fn piece(&self, most: usize) -> Option<Bytes> {
+        let mut state = self.channel.state.lock();
+        let taken = &mut state.reading.as_mut()?.taken;
+        let size = taken.len().min(most);
+        (size > 0).then(|| taken.split_to(size))
     }
 
     /// The client will not read again.

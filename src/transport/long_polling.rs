@@ -35,7 +35,9 @@ pub(super) async fn poll(channel: &Arc<HttpChannel>, line: Option<Line>, limit: 
     };
     match timeout(limit, poll_fn(|cx| reading.poll_read(cx, usize::MAX))).await {
         Ok(Read::Messages(messages)) => {
-            Polled::Answer(answer("application/octet-stream", Body::new(Messages { messages, reading })))
+            let left = messages.len();
+            reading.keep(messages);
+            Polled::Answer(answer("application/octet-stream", Body::new(Messages { left, reading })))
         }
         Ok(Read::Superseded) => Polled::Superseded,
         Ok(Read::Ended) => {
@@ -63,7 +65,7 @@ fn answer(content_type: &'static str, body: Body) -> Response {
 /// The body of an answer with messages. The poll lasts until all of it has been taken by the HTTP stack, so that a next poll does not
 /// overtake it.
 struct Messages {
-    messages: Bytes,
+    left: usize,
     reading: Reading,
 }
 
@@ -72,23 +74,40 @@ impl hyper::body::Body for Messages {
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if self.messages.is_empty() {
-            return Poll::Ready(None);
-        }
         // in pieces, each of which is asked for when the one before has been written
-        let size = self.messages.len().min(PIECE);
-        let piece = self.messages.split_to(size);
+        let Some(piece) = self.reading.piece(PIECE) else { return Poll::Ready(None) };
+        self.left -= piece.len();
         self.reading.presence(Presence::Writing);
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.messages.is_empty()
+        self.left == 0
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.messages.len() as u64)
+        SizeHint::with_exact(self.left as u64)
     }
 }
 
 const PIECE: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::StreamExt;
+
+    #[tokio::test]
+    async fn an_answer_that_is_cut_keeps_nothing() {
+        let channel = HttpChannel::new(0);
+        let reading = channel.enter(None).unwrap();
+        let messages = Bytes::from(vec![b'x'; 3 * PIECE]);
+        reading.keep(messages.clone());
+        let mut body = Body::new(Messages { left: messages.len(), reading }).into_data_stream();
+        assert_eq!(body.next().await.unwrap().unwrap().len(), PIECE);
+        assert!(!messages.is_unique());
+        channel.cut();
+        assert!(messages.is_unique(), "the body, which nobody polls, has let go");
+        assert!(body.next().await.is_none());
+    }
+}

@@ -23,7 +23,8 @@ pub struct TransportOptions {
     /// How long a negotiated connection waits for its transport. Default 15 s.
     #[serde(deserialize_with = "units::duration::deserialize")]
     pub negotiate_timeout: Duration,
-    /// How many connections may have negotiated and not come yet, at some 150 bytes each; more are answered 503. Default 65,536.
+    /// How many connections may have negotiated and not come yet, at some 150 bytes each and what is kept of who negotiated; more are
+    /// answered 503. Default 65,536.
     pub max_negotiated: usize,
     /// Bytes of the kernel's send buffer of a WebSocket, which the kernel doubles. Default 64 KiB; `None` leaves it to the kernel, which
     /// then takes in 4 MB for a client that has stopped reading, before the outbound limit counts the first byte.
@@ -48,11 +49,11 @@ pub struct TransportOptions {
     #[serde(deserialize_with = "units::duration::deserialize")]
     pub post_timeout: Duration,
     /// Bytes that a client has posted and the hub has not read from which on a POST is not answered, until the hub has read half of
-    /// them. Default 64 KiB.
+    /// them; each body counts as 128 more. Default 64 KiB.
     #[serde(deserialize_with = "units::size::deserialize")]
     pub inbox_limit: usize,
-    /// Bytes of POST bodies that are held at a time over all connections, bodies of up to 4 KiB apart; a larger one that would exceed them
-    /// is answered 503. Default 128 MiB.
+    /// Bytes of POST bodies that are held at a time over all connections, each with 128 more; one that would exceed them is answered 503.
+    /// Bodies of up to 4 KiB count only while their connection has no transport yet. Default 128 MiB.
     #[serde(deserialize_with = "units::size::deserialize")]
     pub post_budget: usize,
 }

@@ -18,7 +18,9 @@ pub(super) async fn post(
     budget: &Arc<Budget>,
 ) -> Result<(), PostError> {
     let _turn = channel.turns.acquire().await.map_err(|_| PostError::Gone)?;
-    let collected = timeout(options.post_timeout, collect(body, options.max_post_bytes, budget));
+    // before there is a connection nobody reads it
+    let free = if channel.is_open() { FREE } else { 0 };
+    let collected = timeout(options.post_timeout, collect(body, options.max_post_bytes, free, budget));
     let (body, charge) = collected.await.map_err(|_| PostError::TooSlow)??;
     channel.put(body, charge)?;
     if !channel.is_open() && timeout(options.negotiate_timeout, channel.room()).await.is_err() && !channel.is_open() {
@@ -27,7 +29,7 @@ pub(super) async fn post(
     Ok(channel.room().await?)
 }
 
-async fn collect(body: Body, limit: usize, budget: &Arc<Budget>) -> Result<(Bytes, Charge), PostError> {
+async fn collect(body: Body, limit: usize, free: usize, budget: &Arc<Budget>) -> Result<(Bytes, Charge), PostError> {
     let length = body.size_hint().lower();
     if length > limit as u64 {
         return Err(PostError::TooLarge(limit));
@@ -42,8 +44,8 @@ async fn collect(body: Body, limit: usize, budget: &Arc<Budget>) -> Result<(Byte
         if size > limit {
             return Err(PostError::TooLarge(limit));
         }
-        if size > FREE {
-            charge.grow(budget, size)?;
+        if size > free {
+            charge.grow(budget, size + ENTRY)?;
         }
         // a copy: the read buffer that the piece came in is larger, and hyper's
         collected.extend_from_slice(&piece);
@@ -118,8 +120,10 @@ impl Drop for Charge {
     }
 }
 
-/// Bodies up to this size are not charged: a flood of large ones does not keep anybody from calling.
+/// Bodies up to this size are not charged once the connection reads: a flood of large ones does not keep anybody from calling.
 const FREE: usize = 4 * 1024;
+/// What a body takes where it waits, beside its bytes: else many small ones would hold far more than they count for.
+pub(super) const ENTRY: usize = 128;
 
 #[cfg(test)]
 mod tests {
@@ -128,13 +132,24 @@ mod tests {
     #[tokio::test]
     async fn large_bodies_share_a_budget_and_small_ones_need_none() {
         let budget = Budget::new(10_000);
-        let body = |size| collect(Body::from(vec![b'x'; size]), 8_000, &budget);
+        let body = |size| collect(Body::from(vec![b'x'; size]), 8_000, FREE, &budget);
         assert!(matches!(body(8_001).await, Err(PostError::TooLarge(8_000))));
         let held = body(8_000).await.unwrap();
         assert!(matches!(body(5_000).await, Err(PostError::NoRoom)));
         assert_eq!(body(FREE).await.unwrap().0.len(), FREE);
         drop(held);
         assert!(body(5_000).await.is_ok());
+        assert_eq!(budget.held.load(Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_posted_before_a_connection_starts_is_charged_in_full() {
+        let (options, budget) = (TransportOptions::default(), Budget::new(2 * (1 + ENTRY)));
+        let channel = HttpChannel::new(1024);
+        let put = async || post(&channel, Body::from("x"), &options, &budget).await;
+        assert!(put().await.is_ok() && put().await.is_ok());
+        assert!(matches!(put().await, Err(PostError::NoRoom)));
+        channel.dispose();
         assert_eq!(budget.held.load(Relaxed), 0);
     }
 }

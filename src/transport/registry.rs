@@ -11,14 +11,21 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Registry {
     connections: DashMap<ConnectionToken, Known>,
-    /// Negotiated tokens in the order in which they lapse. Tokens that were used in time are passed over.
-    lapsing: Mutex<VecDeque<(Instant, ConnectionToken)>>,
+    lapsing: Mutex<Lapsing>,
     lapse: Duration,
     most_waiting: usize,
     /// Connections that have a transport.
     started: AtomicUsize,
     most_started: usize,
     inbox_limit: usize,
+}
+
+#[derive(Debug, Default)]
+struct Lapsing {
+    /// Negotiated tokens in the order in which they lapse. Tokens that were used in time are passed over.
+    tokens: VecDeque<(Instant, ConnectionToken)>,
+    /// A task throws away what has lapsed.
+    swept: bool,
 }
 
 struct Known {
@@ -116,29 +123,37 @@ impl Registry {
 
     /// Makes room for a client that is about to connect. `None`: too many have negotiated and not come.
     pub(crate) fn negotiate(
-        &self,
+        self: &Arc<Self>,
         id: ConnectionId,
         token: ConnectionToken,
         identity: Identity,
         may_resume: bool,
     ) -> Option<()> {
-        let mut lapsing = self.lapsing.lock();
         let now = Instant::now();
-        while lapsing.front().is_some_and(|(until, _)| *until <= now) {
-            let (_, token) = lapsing.pop_front().expect("there is a front");
+        let mut lapsing = self.lapsing.lock();
+        self.let_lapse(&mut lapsing, now);
+        if lapsing.tokens.len() >= self.most_waiting {
+            return None;
+        }
+        lapsing.tokens.push_back((now + self.lapse, token));
+        if !std::mem::replace(&mut lapsing.swept, true) {
+            tokio::spawn(sweep(Arc::downgrade(self), self.lapse));
+        }
+        drop(lapsing);
+        let resume = if may_resume { MayResume::Negotiated } else { MayResume::No };
+        self.connections.insert(token, Known::new(id, identity, None, resume));
+        Some(())
+    }
+
+    /// Throws away what has lapsed.
+    fn let_lapse(&self, lapsing: &mut Lapsing, now: Instant) {
+        while lapsing.tokens.front().is_some_and(|(until, _)| *until <= now) {
+            let (_, token) = lapsing.tokens.pop_front().expect("there is a front");
             let lapsed = self.connections.remove_if(&token, |_, known| known.transport.is_none());
             if let Some(channel) = lapsed.and_then(|(_, known)| known.channel) {
                 channel.dispose();
             }
         }
-        if lapsing.len() >= self.most_waiting {
-            return None;
-        }
-        lapsing.push_back((now + self.lapse, token));
-        drop(lapsing);
-        let resume = if may_resume { MayResume::Negotiated } else { MayResume::No };
-        self.connections.insert(token, Known::new(id, identity, None, resume));
-        Some(())
     }
 
     /// Starts the transport of a negotiated connection.
@@ -280,6 +295,21 @@ impl Registry {
     }
 }
 
+/// Throws away what has lapsed while nobody negotiates, until nothing is left that could. Ends with the registry.
+async fn sweep(registry: Weak<Registry>, lapse: Duration) {
+    loop {
+        tokio::time::sleep(lapse / 4).await;
+        let Some(registry) = registry.upgrade() else { return };
+        let mut lapsing = registry.lapsing.lock();
+        registry.let_lapse(&mut lapsing, Instant::now());
+        if lapsing.tokens.is_empty() {
+            lapsing.tokens = VecDeque::new();
+            lapsing.swept = false;
+            return;
+        }
+    }
+}
+
 /// Keeps a connection findable by its token for as long as it lives.
 #[derive(Debug)]
 pub(crate) struct Registration {
@@ -329,7 +359,7 @@ impl Drop for Registration {
 mod tests {
     use super::*;
 
-    fn negotiate(registry: &Registry, who: &Identity) -> Option<ConnectionToken> {
+    fn negotiate(registry: &Arc<Registry>, who: &Identity) -> Option<ConnectionToken> {
         let token = ConnectionToken::random();
         registry.negotiate(ConnectionId::random(), token, who.clone(), false).map(|()| token)
     }
@@ -377,5 +407,22 @@ mod tests {
         tokio::time::advance(Duration::from_secs(16)).await;
         assert!(negotiate(&registry, &who).is_some());
         assert_eq!(registry.connections.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_lapsed_goes_though_nobody_negotiates_any_more() {
+        let registry = Registry::new(Duration::from_secs(15), 10, 10, 1024);
+        let who = Identity::anonymous();
+        for _ in 0..2 {
+            let token = negotiate(&registry, &who).unwrap();
+            let channel = registry.channel(token, &who).unwrap().unwrap();
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            assert!(registry.connections.is_empty() && channel.is_over());
+            assert!(!registry.lapsing.lock().swept, "the task has ended as well");
+        }
+        negotiate(&registry, &who).unwrap();
+        let left = Arc::downgrade(&registry);
+        drop(registry);
+        assert!(left.upgrade().is_none(), "the task keeps nothing alive");
     }
 }

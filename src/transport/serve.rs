@@ -48,8 +48,8 @@ pub struct ServeOptions {
     pub max_header_bytes: usize,
     /// Requests of one HTTP/2 connection that may be under way at a time; a client keeps more to itself, or opens another connection, as
     /// proxies do. Default 64: each event stream and each waiting poll is one. Each can make the server hold its headers, of which there
-    /// may be 100 as in HTTP/1.1, and some 32 KiB of an answer that is not read, for as long as the connection lasts: HTTP/2 has no
-    /// time limit for that.
+    /// may be 100 as in HTTP/1.1, and some 32 KiB of an answer that is not read, or one larger event, for as long as the connection lasts:
+    /// HTTP/2 has no time limit for that.
     pub max_http2_streams: u32,
     /// How long open requests may take to finish after the stop signal. Default 10 s.
     #[serde(deserialize_with = "units::duration::deserialize")]
