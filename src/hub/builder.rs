@@ -177,6 +177,7 @@ impl<S: Send + Sync + 'static> HubBuilder<S> {
         let options = self.options;
         assert!(options.max_parallel_invocations > 0, "a connection runs at least one invocation at a time");
         assert!(!options.connection.protocols.is_empty(), "There are no supported protocols");
+        let metrics = Arc::new(HubMetrics::default());
         let shared = Arc::new(Shared {
             methods: self.methods,
             connected: self.connected,
@@ -185,8 +186,8 @@ impl<S: Send + Sync + 'static> HubBuilder<S> {
             filters: self.filters.into(),
             max_parallel_invocations: options.max_parallel_invocations,
             max_running_calls: options.max_running_calls,
-            lifetime: Lifetime::new(Bus::single()),
-            metrics: Arc::new(HubMetrics::default()),
+            lifetime: Lifetime::counting(Bus::single(), metrics.users_forgotten.clone()),
+            metrics,
             tasks: TaskTracker::new(),
         });
         let endpoint = Endpoint::new(shared.clone(), options.connection, shared.metrics.clone(), shared.tasks.clone());

@@ -14,6 +14,7 @@ use crate::backplane::{
     Page, Query, Reached, UserMembership, Watching, Whom,
 };
 use crate::connection::{CloseReason, Link};
+use crate::observe::Counter;
 use crate::protocol::hub::{Completed, EncodeArguments, EncodeError, Frame, Protocol};
 use crate::transport::ConnectionId;
 use dashmap::DashMap;
@@ -30,7 +31,10 @@ use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use tokio::runtime::Handle;
+pub(crate) use user_groups::USERS;
 use user_groups::UserGroups;
+#[cfg(feature = "server")]
+pub(crate) use user_groups::{LAPSING, LASTING};
 
 /// The connections of one hub on this node, what they belong to, and the way to those on other nodes.
 pub(crate) struct Lifetime {
@@ -93,14 +97,20 @@ impl Encoded for Outgoing<'_> {
 }
 
 impl Lifetime {
+    #[cfg(test)]
     pub(crate) fn new(backplane: Arc<dyn Backplane>) -> Arc<Self> {
+        Self::counting(backplane, Arc::default())
+    }
+
+    /// `forgotten` counts the users whose memberships were forgotten for want of room.
+    pub(crate) fn counting(backplane: Arc<dyn Backplane>, forgotten: Arc<Counter>) -> Arc<Self> {
         let lifetime = Arc::new_cyclic(|lifetime| Self {
             backplane,
             connections: DashMap::new(),
             all: Segments::default(),
             groups: Groups::default(),
             users: Groups::default(),
-            user_groups: UserGroups::default(),
+            user_groups: UserGroups::new(USERS, forgotten),
             presence: Presence::new(lifetime.clone()),
             questions: Arc::default(),
             runtime: OnceLock::new(),

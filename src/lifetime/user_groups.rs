@@ -1,15 +1,36 @@
+use crate::observe::Counter;
 use dashmap::DashMap;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// Groups that users are in, whether they have a connection or not: whoever connects as one of them joins.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct UserGroups {
-    users: DashMap<Box<str>, Vec<Remembered>>,
+    users: DashMap<Arc<str>, Known>,
+    /// The users by when something was last remembered of them. Locked within a user's entry, never around one.
+    order: Mutex<Order>,
+    most: usize,
     /// How many were remembered since what has lapsed was last thrown away.
     fresh: AtomicUsize,
+    /// Users who were forgotten for want of room.
+    forgotten: Arc<Counter>,
+}
+
+#[derive(Debug, Default)]
+struct Order {
+    users: BTreeMap<u64, Arc<str>>,
+    last: u64,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    groups: Vec<Remembered>,
+    /// Its place in the order; 0 as long as it has none.
+    place: u64,
 }
 
 #[derive(Debug)]
@@ -21,6 +42,11 @@ struct Remembered {
 }
 
 impl UserGroups {
+    /// Remembers so many users; beyond, the one goes of whom nothing has been remembered for the longest time, which is counted.
+    pub(super) fn new(most: usize, forgotten: Arc<Counter>) -> Self {
+        Self { users: DashMap::new(), order: Mutex::default(), most, fresh: AtomicUsize::new(0), forgotten }
+    }
+
     /// Remembers a membership for so long, in place of what was remembered before. `None`: for a year, and no longer than until so many
     /// newer ones of the user have come that there is no room.
     pub(super) fn remember(&self, user: &str, group: &str, time: Option<Duration>) {
@@ -30,8 +56,10 @@ impl UserGroups {
             return self.forget(user, Some(group), || {});
         }
         let until = now + time.unwrap_or(YEAR).min(YEAR);
-        {
-            let mut groups = self.users.entry(user.into()).or_default();
+        let oldest = {
+            let mut entry = self.users.entry(user.into()).or_default();
+            let user = entry.key().clone();
+            let Known { groups, place } = &mut *entry;
             groups.retain(|known| known.until > now && &*known.group != group);
             groups.push(Remembered { group: group.into(), until, lasting });
             let kind = |known: &Remembered| known.lasting == lasting;
@@ -41,42 +69,70 @@ impl UserGroups {
             {
                 groups.remove(oldest);
             }
+            self.order.lock().renew(place, user, self.most)
+        };
+        if let Some((place, user)) = oldest
+            // unless something has been remembered meanwhile
+            && self.users.remove_if(&user, |_, known| known.place == place).is_some()
+        {
+            self.forgotten.add(1);
         }
         if self.fresh.fetch_add(1, Relaxed) >= self.users.len().max(SWEEP) {
             self.fresh.store(0, Relaxed);
-            self.users.retain(|_, groups| groups.iter().any(|known| known.until > now));
+            self.users.retain(|_, known| {
+                let is_left = known.groups.iter().any(|known| known.until > now);
+                if !is_left {
+                    self.order.lock().users.remove(&known.place);
+                }
+                is_left
+            });
         }
     }
 
     /// Forgets one or all groups of a user, and does the rest before anybody is told of the user's groups again.
     pub(super) fn forget(&self, user: &str, group: Option<&str>, rest: impl FnOnce()) {
-        let Some(mut groups) = self.users.get_mut(user) else { return rest() };
-        groups.retain(|known| group.is_some_and(|group| &*known.group != group));
+        let Some(mut known) = self.users.get_mut(user) else { return rest() };
+        known.groups.retain(|known| group.is_some_and(|group| &*known.group != group));
         rest();
-        drop(groups);
-        self.users.remove_if(user, |_, groups| groups.is_empty());
+        drop(known);
+        if let Some((_, known)) = self.users.remove_if(user, |_, known| known.groups.is_empty()) {
+            self.order.lock().users.remove(&known.place);
+        }
     }
 
     /// Calls `f` with each group that is remembered for a user. What is forgotten meanwhile waits.
     pub(super) fn each(&self, user: &str, mut f: impl FnMut(&str)) {
         let now = Instant::now();
-        if let Some(groups) = self.users.get(user) {
-            groups.iter().filter(|known| known.until > now).for_each(|known| f(&known.group));
+        if let Some(known) = self.users.get(user) {
+            known.groups.iter().filter(|known| known.until > now).for_each(|known| f(&known.group));
         }
     }
 
     pub(super) fn contains(&self, user: &str, group: &str) -> bool {
         let now = Instant::now();
-        let groups = self.users.get(user);
-        groups.is_some_and(|groups| groups.iter().any(|known| &*known.group == group && known.until > now))
+        let known = self.users.get(user);
+        known.is_some_and(|known| known.groups.iter().any(|known| &*known.group == group && known.until > now))
     }
 }
 
+impl Order {
+    /// Puts a user at the end; gives the first, which has to go, if they are too many.
+    fn renew(&mut self, place: &mut u64, user: Arc<str>, most: usize) -> Option<(u64, Arc<str>)> {
+        self.users.remove(place);
+        self.last += 1;
+        *place = self.last;
+        self.users.insert(self.last, user);
+        if self.users.len() > most { self.users.pop_first() } else { None }
+    }
+}
+
+/// Users who are remembered of one hub, as many as there may be connections by default.
+pub(crate) const USERS: usize = 65_536;
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Groups without a time that are remembered for one user, as the service does it.
-const LASTING: usize = 100;
+pub(crate) const LASTING: usize = 100;
 /// Groups with a time that are remembered for one user, so that nobody fills the memory with a loop.
-const LAPSING: usize = 1000;
+pub(crate) const LAPSING: usize = 1000;
 /// Below so many users nothing is searched for what has lapsed.
 const SWEEP: usize = 1024;
 
@@ -92,7 +148,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_time_lapses_and_is_replaced() {
-        let known = UserGroups::default();
+        let known = UserGroups::new(USERS, Arc::default());
         let second = Duration::from_secs(1);
         known.remember("ann", "short", Some(second));
         known.remember("ann", "again", Some(second));
@@ -108,7 +164,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_oldest_of_many_lasting_ones_is_forgotten() {
-        let known = UserGroups::default();
+        let known = UserGroups::new(USERS, Arc::default());
         known.remember("ann", "timed", Some(Duration::from_secs(60)));
         for n in 0..=LASTING {
             known.remember("ann", &format!("g{n}"), None);
@@ -122,7 +178,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn users_whose_groups_have_lapsed_are_thrown_away() {
-        let known = UserGroups::default();
+        let known = UserGroups::new(USERS, Arc::default());
         for n in 0..SWEEP {
             known.remember(&format!("u{n}"), "room", Some(Duration::from_secs(1)));
         }
@@ -131,5 +187,21 @@ mod tests {
             known.remember("ann", &format!("g{}", n % 2), None);
         }
         assert_eq!(known.users.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_too_many_users_the_one_remembered_longest_ago_is_forgotten_and_counted() {
+        let forgotten = Arc::<Counter>::default();
+        let known = UserGroups::new(2, forgotten.clone());
+        for user in ["ann", "bob", "ann", "eve"] {
+            known.remember(user, "room", None);
+        }
+        assert_eq!((of(&known, "ann"), of(&known, "bob")), (vec!["room".to_owned()], vec![]));
+        known.forget("ann", Some("room"), || {});
+        known.remember("dan", "room", Some(Duration::from_secs(1)));
+        assert_eq!(forgotten.value(), 1, "who was forgotten on request makes room");
+        known.remember("ann", "room", None);
+        assert!(of(&known, "eve").is_empty() && known.contains("dan", "room") && known.contains("ann", "room"));
+        assert_eq!((forgotten.value(), known.users.len(), known.order.lock().users.len()), (2, 2, 2));
     }
 }

@@ -1,5 +1,6 @@
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The figures of one hub (or service): made once, read at any time.
@@ -17,6 +18,8 @@ pub(crate) struct HubMetrics {
     ended: Mutex<BTreeMap<&'static str, u64>>,
     /// Connections that could have been resumed and were ended for want of room.
     pub(crate) resumable_evicted: Counter,
+    /// Users whose memberships were forgotten for want of room.
+    pub(crate) users_forgotten: Arc<Counter>,
     /// Messages of an unknown type, skipped.
     pub(crate) unknown_messages: Counter,
     /// Handlers that panicked.

@@ -13,9 +13,9 @@ mod prometheus;
 pub(crate) use health::{Health, Phase};
 #[cfg(feature = "server")]
 pub(crate) use log::log;
-pub(crate) use metrics::HubMetrics;
 pub use metrics::HubStats;
 #[cfg(feature = "service")]
 pub(crate) use metrics::ServerMetrics;
+pub(crate) use metrics::{Counter, HubMetrics};
 #[cfg(feature = "server")]
 pub(crate) use prometheus::{AllFigures, Exposition, Figures};

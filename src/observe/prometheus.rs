@@ -163,10 +163,13 @@ fn open_files() -> Option<i64> {
 
 type Row<M> = (&'static str, &'static str, fn(&M) -> u64);
 
-const COUNTERS: [Row<HubMetrics>; 6] = [
+const COUNTERS: [Row<HubMetrics>; 7] = [
     ("hubwire_messages_dropped", "Messages that a slow receiver did not get", |m| m.pushes_dropped.value()),
     ("hubwire_resumable_evicted", "Connections that could have been resumed and ended for want of room", |m| {
         m.resumable_evicted.value()
+    }),
+    ("hubwire_users_forgotten", "Users whose memberships of groups were forgotten for want of room", |m| {
+        m.users_forgotten.value()
     }),
     ("hubwire_messages_unknown", "Messages of an unknown type, skipped", |m| m.unknown_messages.value()),
     ("hubwire_handler_panics", "Handlers that panicked", |m| m.panics.value()),

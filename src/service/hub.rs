@@ -21,7 +21,8 @@ pub(crate) struct ServiceHub {
 impl ServiceHub {
     /// `instance` is the name of this process among those of the service.
     pub(super) fn new(name: &str, instance: &Arc<str>, options: &ClientOptions) -> Arc<Self> {
-        let (lifetime, servers, metrics) = (Lifetime::new(Bus::single()), Arc::default(), Arc::default());
+        let (servers, metrics) = (Arc::default(), Arc::<HubMetrics>::default());
+        let lifetime = Lifetime::counting(Bus::single(), metrics.users_forgotten.clone());
         let face = ClientFace::new(
             Arc::clone(&lifetime),
             Arc::clone(&servers),
