@@ -21,11 +21,7 @@ enum Command {
 
 /// Runs a list of commands on every connection that the filter matches: on each of them in the order of the list.
 pub(super) async fn execute(context: &Context<'_>, body: Body) -> Answer {
-    let commands = {
-        let _held = context.rest.hold()?;
-        let body = context.rest.body(context.asked, body).await?;
-        read(context, &body)?
-    };
+    let commands = context.rest.read(context.asked, body, |body| read(context, body)).await?;
     let filter = context.asked.parameter("filter").map(Filter::parse).transpose();
     let filter = filter.map_err(|error| Refusal::invalid(error.to_string()))?;
     if let Some(hub) = &context.hub {

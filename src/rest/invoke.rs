@@ -10,11 +10,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 
 /// Calls a method of one client and gives what it answers.
 pub(super) async fn invoke(context: &Context<'_>, body: Body) -> Answer {
-    let call = {
-        let _held = context.rest.hold()?;
-        let body = context.rest.body(context.asked, body).await?;
-        Payload::read(context.asked, &body)?.into_call()?
-    };
+    let (_place, body) = context.rest.place(body).await?;
+    let read = |body: &[u8]| Payload::read(context.asked, body)?.into_call();
+    let call = context.rest.read(context.asked, body, read).await?;
     let connection = context.piece("connection");
     let hub = context.hub.as_ref().ok_or_else(|| no_connection(connection))?;
     let id = hub.question_id();
@@ -89,17 +87,19 @@ fn as_completion(id: &str, answer: backplane::Answer, spoken: Option<Protocol>) 
 
 /// Sends the next item of a stream that the client has asked for.
 pub(super) async fn stream_item(context: &Context<'_>, body: Body) -> Answer {
-    let _held = context.rest.hold()?;
-    let body = context.rest.body(context.asked, body).await?;
-    if body.trim_ascii().is_empty() {
-        return Err(Refusal::invalid(super::payload::REQUIRED));
-    }
     let id = context.piece("stream");
-    let completed = flag(context, "completed")?;
-    let item: Box<dyn Encoded + Send> = match Kind::of(context.asked)? {
-        Kind::Json => Box::new(Item::new(id, &serde_json::from_slice(&body).map_err(|e| not_json(&e))?)?),
-        Kind::Binary => Box::new(Framed::read(&pairs(&body).ok_or_else(|| Refusal::invalid(NO_MAP))?)?),
+    let completed = flag(context, "completed");
+    let read = |body: &[u8]| {
+        if body.trim_ascii().is_empty() {
+            return Err(Refusal::invalid(super::payload::REQUIRED));
+        }
+        let item: Box<dyn Encoded + Send> = match Kind::of(context.asked)? {
+            Kind::Json => Box::new(Item::new(id, &serde_json::from_slice(body).map_err(|e| not_json(&e))?)?),
+            Kind::Binary => Box::new(Framed::read(&pairs(body).ok_or_else(|| Refusal::invalid(NO_MAP))?)?),
+        };
+        Ok((item, completed?))
     };
+    let (item, completed) = context.rest.read(context.asked, body, read).await?;
     let Some(hub) = &context.hub else { return Ok(empty(StatusCode::ACCEPTED)) };
     let audience = Audience::Connection(context.piece("connection").to_owned());
     let sent = hub.send(&audience, &*item)?;

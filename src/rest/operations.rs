@@ -149,11 +149,7 @@ impl<'r> Context<'r> {
 
     /// Accepted whether anybody gets it or not.
     async fn send(&self, scope: Scope, body: Body) -> Answer {
-        let payload = {
-            let _held = self.rest.hold()?;
-            let body = self.rest.body(self.asked, body).await?;
-            Payload::read(self.asked, &body)?
-        };
+        let payload = self.rest.read(self.asked, body, |body| Payload::read(self.asked, body)).await?;
         if let Some(hub) = &self.hub {
             payload.send(hub, &self.audience(scope))?.wait().await?;
         }
@@ -276,14 +272,6 @@ impl<'r> Context<'r> {
             lifetime: Duration::from_secs(minutes.saturating_mul(60)),
         });
         Ok(json_body(StatusCode::OK, json!({ "token": token }).to_string()))
-    }
-}
-
-impl Rest {
-    /// Room for one more body.
-    pub(super) fn hold(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Refusal> {
-        let busy = |_| Refusal::later(StatusCode::TOO_MANY_REQUESTS, "Too many requests at once: try again later.");
-        self.bodies.try_acquire().map_err(busy)
     }
 }
 

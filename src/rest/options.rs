@@ -55,6 +55,9 @@ pub(crate) struct RestOptions {
     pub(crate) body_timeout: Duration,
     /// Requests whose body is held at once; one more is answered 429. Default 256, which is 256 MiB of bodies at most.
     pub(crate) max_parallel_bodies: usize,
+    /// Questions to clients that wait for their answers at once, each for [`invoke_timeout`](Self::invoke_timeout) at most; one more is
+    /// answered 429. Default 1,024. What a client answers is held until it is passed on: up to the largest message of its hub each.
+    pub(crate) max_parallel_invokes: usize,
     /// How long a client that is asked may take; then the answer is 504. Default 100 s, which is how long the libraries wait.
     #[serde(deserialize_with = "units::duration::deserialize")]
     pub(crate) invoke_timeout: Duration,
@@ -110,6 +113,7 @@ impl Default for RestOptions {
             body_limit: 1024 * 1024,
             body_timeout: Duration::from_secs(30),
             max_parallel_bodies: 256,
+            max_parallel_invokes: 1024,
             invoke_timeout: Duration::from_secs(100),
             clock_skew: Duration::from_secs(5 * 60),
             allowed_origins: Origins::List(Vec::new()),

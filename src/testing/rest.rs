@@ -22,6 +22,8 @@ pub struct RestRoutes {
     pub invoke_timeout: Option<Duration>,
     /// Bodies at once, if not the default.
     pub max_parallel_bodies: Option<usize>,
+    /// Questions to clients at once, if not the default.
+    pub max_parallel_invokes: Option<usize>,
     /// Pages that may call.
     pub allowed_origins: Option<Origins>,
     /// Where the server is reached.
@@ -50,6 +52,7 @@ impl RestRoutes {
             body_timeout: self.body_timeout.unwrap_or(defaults.body_timeout),
             invoke_timeout: self.invoke_timeout.unwrap_or(defaults.invoke_timeout),
             max_parallel_bodies: self.max_parallel_bodies.unwrap_or(defaults.max_parallel_bodies),
+            max_parallel_invokes: self.max_parallel_invokes.unwrap_or(defaults.max_parallel_invokes),
             allowed_origins: self.allowed_origins.unwrap_or(defaults.allowed_origins),
             public_url: self.public_url,
             trust_forwarded: self.trust_forwarded,

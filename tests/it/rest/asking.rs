@@ -35,6 +35,24 @@ fn completion(client: Protocol, question: &Message, member: &str, value: Value) 
 }
 
 #[tokio::test]
+async fn more_questions_than_may_wait_are_told_to_come_later() {
+    let service = Service::with(|rest| rest.max_parallel_invokes = Some(1)).await;
+    let mut client = service.client("ann", Protocol::Json).await;
+    let target = INVOKE.replace("ID", &client.id);
+    let body = json!({"target": "ask"});
+    for _ in 0..2 {
+        let first = service.send(&target, &body);
+        let meanwhile = async {
+            let question = client.message().await;
+            let second = service.send(&target, &body).await;
+            assert_eq!((second.status, second.header("retry-after")), (429, Some("1")));
+            client.send(completion(Protocol::Json, &question, "result", json!(1))).await;
+        };
+        assert_eq!(tokio::join!(first, meanwhile).0.status, 200, "there is room again");
+    }
+}
+
+#[tokio::test]
 async fn a_client_is_asked_and_its_answer_given() {
     let service = Service::start().await;
     let body = br#"{"Target":"ask","Arguments":["q",18446744073709551615]}"#;

@@ -6,6 +6,8 @@ use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpSocket;
 
 const SEND: &str = "/api/hubs/chat/:send";
 
@@ -181,6 +183,32 @@ async fn more_bodies_than_there_is_room_for_are_told_to_wait() {
     let response = service.send(SEND, &json!({"target": "x"})).await;
     assert_eq!((response.status, response.header("retry-after")), (429, Some("1")));
     assert_eq!(service.ask("DELETE", "/api/hubs/chat/connections/c").await.status, 200);
+}
+
+#[tokio::test]
+async fn who_is_refused_sees_the_answer_though_all_of_a_large_body_was_sent_first() {
+    let service = Service::with(|rest| rest.max_parallel_bodies = Some(0)).await;
+    let unknown = "/api/hubs/chat/nothing";
+    for (target, token, status) in [(SEND, "", 401), (SEND, &*service.bearer(SEND), 429), (unknown, "", 404)] {
+        // so little that the kernel does not take the body in by itself
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_send_buffer_size(8 * 1024).unwrap();
+        let mut stream = socket.connect(service.server.addr()).await.unwrap();
+        let head = format!(
+            "POST {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{JSON}Content-Length: 1048576\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&[b'x'; 1024 * 1024]).await.expect("the server takes it in");
+        let answer = http::read_response(&mut stream, &mut Vec::new()).await.expect("an answer");
+        assert_eq!(answer.status, status);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_body_that_does_not_come_is_waited_for_a_moment_only() {
+    let service = Service::with(|rest| rest.body_timeout = Some(Duration::from_secs(3600))).await;
+    let head = format!("POST {SEND} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{JSON}Content-Length: 100\r\n\r\n{{");
+    assert_eq!(http::exchange(&service.server, head.as_bytes()).await.status, 401);
 }
 
 #[tokio::test]
