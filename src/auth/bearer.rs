@@ -46,7 +46,7 @@ impl JwtBearer {
             sources: Vec::new(),
             rules: Rules { audiences: Vec::new(), issuers: Vec::new(), leeway: Duration::from_secs(60) },
             names: ClaimNames::default(),
-            max_token_size: 8 * 1024,
+            max_token_size: MAX_TOKEN_SIZE,
         }
     }
 
@@ -160,7 +160,7 @@ impl JwtBearerBuilder {
         self
     }
 
-    /// Sets how many bytes a token may have. Default 8 KiB: what a connection holds of a user's claims is less than that.
+    /// Sets how many bytes a token may have. Default 8 KiB: what is held of its claims is at most four times that, or it is refused.
     pub fn max_token_size(mut self, bytes: usize) -> Self {
         self.max_token_size = bytes;
         self
@@ -275,6 +275,13 @@ impl Verifier {
         if token.len() > self.max_token_size {
             return Err(Refusal::TooLarge);
         }
+        let identity = self.identify_small(token).await?;
+        // a list repeats its name with each value
+        let most = self.max_token_size.saturating_mul(LARGEST_IDENTITY);
+        if identity.size() > most { Err(Refusal::TooLarge) } else { Ok(identity) }
+    }
+
+    async fn identify_small(&self, token: &str) -> Result<Identity, Refusal> {
         let header = decode_header(token).map_err(|_| Refusal::NotUnderstood)?;
         if header.crit.is_some() {
             return Err(Refusal::NotUnderstood);
@@ -418,3 +425,8 @@ impl fmt::Debug for Source {
         })
     }
 }
+
+/// Bytes of a token by default.
+pub(crate) const MAX_TOKEN_SIZE: usize = 8 * 1024;
+/// How many times its longest token an identity may take.
+pub(crate) const LARGEST_IDENTITY: usize = 4;

@@ -19,8 +19,12 @@ mod tests;
 
 #[cfg(feature = "service")]
 #[allow(unused_imports, reason = "each face of the service uses a part of it")]
-pub(crate) use access_keys::{AccessKeyError, AccessKeys, Claims, DEVELOPMENT_KEY, SHORTEST_KEY, Token, TokenError};
+pub(crate) use access_keys::{
+    AccessKeyError, AccessKeys, Claims, DEVELOPMENT_KEY, LONGEST_TOKEN, SHORTEST_KEY, Token, TokenError,
+};
 pub use bearer::{BearerError, BearerService, JwtBearer, JwtBearerBuilder};
+#[cfg(feature = "server")]
+pub(crate) use bearer::{LARGEST_IDENTITY, MAX_TOKEN_SIZE};
 #[cfg(feature = "server")]
 pub(crate) use client_tokens::ClientTokens;
 #[cfg(feature = "service")]

@@ -78,6 +78,21 @@ async fn a_key_verifies_its_own_algorithm_only() {
 }
 
 #[tokio::test]
+async fn a_small_token_that_would_become_a_large_identity_is_refused() {
+    let bearer = JwtBearer::builder().secret(SECRET).build().unwrap();
+    let token = |name: usize, values: usize| {
+        let mut claims = claims();
+        claims["n".repeat(name)] = json!(vec![1; values]);
+        let token = signed(Algorithm::HS256, &secret(SECRET), None, &claims);
+        assert!(token.len() < 8 * 1024);
+        token
+    };
+    assert!(bearer.identify(&token(5, 1000)).await.is_some());
+    assert!(bearer.identify(&token(500, 40)).await.is_some());
+    assert!(bearer.identify(&token(2000, 1000)).await.is_none(), "it would take two megabytes");
+}
+
+#[tokio::test]
 async fn times_audience_and_issuer_have_to_fit() {
     let plain = JwtBearer::builder().secret(SECRET).build().unwrap();
     let strict =

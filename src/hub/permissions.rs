@@ -46,6 +46,12 @@ impl Permissions {
         self
     }
 
+    /// Tells whether there is anybody who may do something with any name.
+    #[cfg(feature = "server")]
+    pub(crate) fn grants(&self, action: &str) -> bool {
+        self.0.iter().any(|right| &*right.action == "*" || &*right.action == action)
+    }
+
     /// Tells whether somebody may do something with a name.
     pub fn allow(&self, identity: &Identity, action: &str, name: &str) -> bool {
         self.0.iter().any(|right| {

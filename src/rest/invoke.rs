@@ -17,6 +17,8 @@ pub(super) async fn invoke(context: &Context<'_>, body: Body) -> Answer {
     let hub = context.hub.as_ref().ok_or_else(|| no_connection(connection))?;
     let id = hub.question_id();
     let (reached, question) = hub.ask(connection, &id, &Outgoing::question(&id, &call.target, &call.arguments))?;
+    // it is queued; what waits for a long time is not to hold it
+    drop(call);
     let answered = async {
         reached.wait().await?;
         Ok::<_, Refusal>(question.answer().await)

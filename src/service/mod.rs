@@ -19,6 +19,8 @@ mod service;
 
 pub(crate) use audience::{Entrance, hub_name};
 pub use client::ClientOptions;
+#[cfg(feature = "server")]
+pub(crate) use client::LARGEST_IDENTITY;
 pub(crate) use client::{ClientFace, client_routes};
 pub(crate) use client_results::ClientResults;
 pub(crate) use clients::{Client, Credentials, Refreshed};

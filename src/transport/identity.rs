@@ -115,6 +115,12 @@ impl Identity {
         self.0.as_ref()?.expires
     }
 
+    /// Bytes that are held for it. A list of many short values under a long name is far longer than it was in its token.
+    #[cfg(feature = "auth")]
+    pub(crate) fn size(&self) -> usize {
+        self.0.as_ref().map_or(0, |packed| size_of::<Packed>() + packed.text.len() + size_of_val(&*packed.ends))
+    }
+
     fn expiring(self, expires: Option<NonZeroU64>) -> Self {
         let mut packed = self.0.unwrap_or_default();
         if packed.expires != expires {

@@ -345,8 +345,9 @@ fn the_default_configuration_is_one_and_says_what_the_defaults_are() {
 
 #[test]
 fn the_worst_case_is_told_term_by_term() {
-    let config = "[server]\nlisten = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\n[server.limits]\nmax_connections = 10\nmax_header_bytes = \"8KiB\"\n\
-                  [rest]\nmax_parallel_bodies = 2\nbody_limit = 1000\n[hubs.chat]\nanonymous = true\n[hubs.chat.connection]\noutbound_limit = 1000\n\
+    let config = "[server]\nlisten = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\n[server.limits]\nmax_connections = 10\nmax_header_bytes = \"8KiB\"\nmax_http2_streams = 3\n\
+                  [rest]\nmax_parallel_bodies = 2\nbody_limit = 1000\nmax_parallel_invokes = 5\n[hubs.chat]\nanonymous = true\nmax_members = 11\n\
+                  permissions = [{ who = \"everyone\", may = \"see-presence\" }]\n[hubs.chat.connection]\noutbound_limit = 1000\n\
                   [hubs.chat.transport]\nmax_connections = 7\nmax_negotiated = 1\n";
     let path = file("hubwire.toml", config);
     let json = run(&mut hubwire(&["check-config", "--json", "--config", path.to_str().unwrap()])).json();
@@ -359,8 +360,17 @@ fn the_worst_case_is_told_term_by_term() {
             .unwrap()
     };
     assert_eq!(total("HTTP/2"), json!(20 * (8 * 1024 + 256 * 1024)));
+    assert_eq!(total("max_http2_streams"), json!(20 * 3 * (8 * 1024 + 64 * 1024)));
     assert_eq!(total("outbound_limit"), json!(7000));
-    assert_eq!(total("max_parallel_bodies"), json!(2000));
+    assert_eq!(total("max_parallel_bodies"), json!(4000));
+    assert_eq!(total("max_parallel_invokes"), json!(5 * 2 * 32 * 1024));
+    assert_eq!(total("polls that are being written"), json!(7 * (1000 + 64 * 1024)));
+    assert_eq!(total("queries"), json!(7 * 8 * 1024));
+    assert_eq!(total("memberships of users"), json!(65_536_u64 * (1100 * (4 * 1024 + 100) + 4 * 1024)));
+    assert_eq!(total("negotiated"), json!(150), "nobody has a token");
+    assert_eq!(total("changes that wait"), json!(7 * 256 * 16 * 1024));
+    assert_eq!(total("watched groups"), json!(7 * 256 * 200));
+    assert_eq!(total("lists beyond"), json!(7 * 2 * 11 * 100));
     let sum: u64 = terms.iter().map(|term| term["total"].as_u64().unwrap()).sum();
     assert_eq!(json["memory"]["total"], json!(sum));
     let text = run(&mut hubwire(&["check-config", "--config", path.to_str().unwrap()])).good();

@@ -1,4 +1,5 @@
 use super::{ClientOptions, Clients, kept, terms};
+use crate::auth::LONGEST_TOKEN;
 use crate::connection::Endpoint;
 use crate::lifetime::Lifetime;
 use crate::observe::HubMetrics;
@@ -131,6 +132,10 @@ fn admit(service: &Service, request: &mut Request) -> Result<Arc<ClientFace>, Re
     }
     let claims: Vec<_> = token.claims().collect();
     let identity = terms::identity(claims.into_iter());
+    if identity.size() > LARGEST_IDENTITY {
+        debug!("a client's token is refused: its claims take too much");
+        return Err(Refused::Token);
+    }
     let options = &options.clients;
     let face = match known {
         Some(face) => face,
@@ -242,6 +247,9 @@ impl fmt::Debug for ClientFace {
         f.debug_struct("ClientFace").field("clients", &self.clients).finish_non_exhaustive()
     }
 }
+
+/// Bytes of what is kept of a token's claims: four times the longest token. A list repeats its name with each value.
+pub(crate) const LARGEST_IDENTITY: usize = 4 * LONGEST_TOKEN;
 
 #[cfg(test)]
 mod tests {

@@ -10,6 +10,8 @@ mod passed;
 mod refresh;
 mod terms;
 
+#[cfg(feature = "server")]
+pub(crate) use admission::LARGEST_IDENTITY;
 pub(crate) use admission::{ClientFace, client_routes};
 pub use options::ClientOptions;
 
