@@ -243,6 +243,10 @@ pub(crate) trait Encoded {
     fn frame(&self, protocol: Protocol) -> Result<Option<Frame>, EncodeError>;
     /// For receivers whose policy is to conflate: messages of one key replace each other.
     fn key(&self) -> &str;
+    /// What follows it: on a connection that gets all of it no other message comes in between. A question has nothing behind it.
+    fn behind(&self) -> Vec<&dyn Encoded> {
+        Vec::new()
+    }
 }
 
 /// A client's answer to a question, still encoded.

@@ -118,20 +118,44 @@ impl Link {
 
     /// Queues a message from somebody else; the policy decides when too many wait. [`flush`](Self::flush) writes it.
     pub(crate) fn push(&self, frame: &Frame, key: Option<NonZeroU64>) {
-        let options = &*self.shared.options;
-        let mut outbound = self.outbound.lock();
-        if outbound.finished {
-            return;
+        let outbound = self.outbound.lock();
+        self.push_within(outbound, frame, key, self.options().outbound_limit);
+    }
+
+    /// Queues several with nothing in between. As to the limit they are one message.
+    pub(crate) fn push_together(&self, frames: &[(Frame, Option<NonZeroU64>)]) {
+        let Some(((first, key), behind)) = frames.split_first() else { return };
+        let size: usize = behind.iter().map(|(frame, _)| frame.websocket().len()).sum();
+        let limit = self.options().outbound_limit.saturating_sub(size);
+        let mut outbound = self.push_within(self.outbound.lock(), first, *key, limit);
+        for (frame, key) in behind {
+            let Some(locked) = outbound else { return };
+            outbound = self.push_within(locked, frame, *key, usize::MAX);
         }
-        match outbound.push(frame, key, options.outbound_limit, options.slow_receiver) {
+    }
+
+    /// Gives the lock back unless the connection has ended, or ends by this.
+    fn push_within<'l>(
+        &'l self,
+        mut outbound: MutexGuard<'l, Outbound>,
+        frame: &Frame,
+        key: Option<NonZeroU64>,
+        limit: usize,
+    ) -> Option<MutexGuard<'l, Outbound>> {
+        if outbound.finished {
+            return None;
+        }
+        match outbound.push(frame, key, limit, self.shared.options.slow_receiver) {
             Pushed::Queued => {}
             Pushed::Dropped(n) => self.shared.metrics.pushes_dropped.add(n as u64),
             Pushed::Full => {
                 drop(outbound);
                 self.shared.metrics.pushes_dropped.add(1);
                 self.close(CloseReason::SlowReceiver);
+                return None;
             }
         }
+        Some(outbound)
     }
 
     /// Queues a completion or a stream item, which is never dropped, and writes it if the socket is free.

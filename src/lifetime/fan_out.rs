@@ -12,6 +12,12 @@ use tokio::runtime::Handle;
 
 /// A message in the encodings that its receivers use, on its way to them.
 pub(super) struct FanOut {
+    first: One,
+    /// What follows it with nothing in between.
+    behind: Vec<One>,
+}
+
+struct One {
     frames: [Option<Frame>; Protocol::KNOWN.len()],
     key: Option<NonZeroU64>,
 }
@@ -19,14 +25,8 @@ pub(super) struct FanOut {
 impl FanOut {
     /// Encodes the message for every protocol that is in use. If one cannot carry it nobody gets it.
     pub(super) fn encode(message: &dyn Encoded, uses: impl Fn(Protocol) -> bool) -> Result<Self, EncodeError> {
-        let mut frames = [const { None }; Protocol::KNOWN.len()];
-        for protocol in Protocol::KNOWN {
-            if uses(protocol) {
-                frames[protocol as usize] = message.frame(protocol)?;
-            }
-        }
-        let key = NonZeroU64::new(KEYS.hash_one(message.key()));
-        Ok(Self { frames, key })
+        let behind = message.behind().into_iter().map(|message| One::encode(message, &uses));
+        Ok(Self { first: One::encode(message, &uses)?, behind: behind.collect::<Result<_, _>>()? })
     }
 
     /// Sends to all of them but the excluded ones: queued on everybody before anything is written, so that one sender's messages keep
@@ -58,9 +58,25 @@ impl FanOut {
 
     fn queue(&self, link: &Link) {
         // a connection whose protocol nobody had when the message was encoded came after it was sent; or it is not for its protocol
-        if let Some(frame) = &self.frames[link.protocol() as usize] {
-            link.push(frame, self.key);
+        let frame = |one: &'_ One| one.frames[link.protocol() as usize].clone().map(|frame| (frame, one.key));
+        if !self.behind.is_empty() {
+            let all: Vec<_> = std::iter::once(&self.first).chain(&self.behind).filter_map(frame).collect();
+            link.push_together(&all);
+        } else if let Some(frame) = &self.first.frames[link.protocol() as usize] {
+            link.push(frame, self.first.key);
         }
+    }
+}
+
+impl One {
+    fn encode(message: &dyn Encoded, uses: impl Fn(Protocol) -> bool) -> Result<Self, EncodeError> {
+        let mut frames = [const { None }; Protocol::KNOWN.len()];
+        for protocol in Protocol::KNOWN {
+            if uses(protocol) {
+                frames[protocol as usize] = message.frame(protocol)?;
+            }
+        }
+        Ok(Self { frames, key: NonZeroU64::new(KEYS.hash_one(message.key())) })
     }
 }
 

@@ -3,12 +3,14 @@ use super::filter::{Filter, Subject};
 use super::names;
 use super::operations::{Answer, Context};
 use super::payload::{Call, not_json, required};
-use crate::backplane::{Audience, Closing, Page, Whom};
-use crate::lifetime::Lifetime;
+use crate::backplane::{Audience, Closing, Encoded, Page, Whom};
+use crate::lifetime::{Lifetime, Outgoing};
+use crate::protocol::hub::{EncodeError, Frame, Protocol};
 use axum::body::Body;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 
 /// Something that is done to each connection that a filter matches.
 #[derive(Debug)]
@@ -26,13 +28,7 @@ pub(super) async fn execute(context: &Context<'_>, body: Body) -> Answer {
     let filter = filter.map_err(|error| Refusal::invalid(error.to_string()))?;
     if let Some(hub) = &context.hub {
         let matching = matching(hub, filter.as_ref()).await?;
-        for command in &commands {
-            run(hub, command, &matching).await?;
-            if matches!(command, Command::Close(_)) {
-                // nobody is left for what follows
-                break;
-            }
-        }
+        run(hub, &commands, &matching).await?;
     }
     Ok(empty(StatusCode::ACCEPTED))
 }
@@ -61,32 +57,64 @@ async fn matching(hub: &Lifetime, filter: Option<&Filter>) -> Result<Vec<String>
     }
 }
 
-/// What is sent to all of them is encoded once.
-async fn run(hub: &Lifetime, command: &Command, ids: &[String]) -> Result<(), Refusal> {
-    match command {
-        Command::Send(call) => {
-            call.send(hub, &Audience::Connections(ids.to_vec()))?.wait().await?;
-        }
-        // one that has left meanwhile is in no group
-        Command::Join(group) => {
-            for id in ids {
-                hub.add_to_group(id, group).wait().await?;
-            }
-        }
-        Command::Leave(group) => {
-            for id in ids {
-                hub.remove_from_group(id, group).wait().await?;
-            }
-        }
-        Command::Close(error) => {
-            for id in ids {
-                let whom = Whom::Connection(id.clone());
-                let closing = Closing { whom, except: Vec::new(), error: error.clone(), allow_reconnect: true };
-                hub.close(&closing).wait().await?;
+/// Runs them so that it looks to each connection as if nothing had come in between: what is sent is queued in one go, behind it leaves the
+/// groups that are left in the end, and before it joins those that are joined. Of several commands for a group the last one counts.
+async fn run(hub: &Lifetime, commands: &[Command], ids: &[String]) -> Result<(), Refusal> {
+    let (mut calls, mut memberships, mut closing) = (Vec::new(), BTreeMap::new(), None);
+    for command in commands {
+        match command {
+            Command::Send(call) => calls.push(call),
+            Command::Join(group) => drop(memberships.insert(group, true)),
+            Command::Leave(group) => drop(memberships.insert(group, false)),
+            Command::Close(error) => {
+                closing = Some(error);
+                // nobody is left for what follows
+                break;
             }
         }
     }
+    for (group, _) in memberships.iter().filter(|(_, joins)| !**joins) {
+        for id in ids {
+            hub.remove_from_group(id, group).wait().await?;
+        }
+    }
+    if !calls.is_empty() {
+        let sent = {
+            let calls: Vec<_> = calls.iter().map(|call| Outgoing::new(&call.target, &call.arguments, None)).collect();
+            hub.send(&Audience::Connections(ids.to_vec()), &Together(&calls))?
+        };
+        sent.wait().await?;
+    }
+    for (group, _) in memberships.iter().filter(|(_, joins)| **joins) {
+        // one that has left meanwhile is in no group
+        for id in ids {
+            hub.add_to_group(id, group).wait().await?;
+        }
+    }
+    let Some(error) = closing else { return Ok(()) };
+    for id in ids {
+        let whom = Whom::Connection(id.clone());
+        let closing = Closing { whom, except: Vec::new(), error: error.clone(), allow_reconnect: true };
+        hub.close(&closing).wait().await?;
+    }
     Ok(())
+}
+
+/// Calls with nothing in between; there is one at least.
+struct Together<'a>(&'a [Outgoing<'a>]);
+
+impl Encoded for Together<'_> {
+    fn frame(&self, protocol: Protocol) -> Result<Option<Frame>, EncodeError> {
+        self.0[0].frame(protocol)
+    }
+
+    fn key(&self) -> &str {
+        self.0[0].key()
+    }
+
+    fn behind(&self) -> Vec<&dyn Encoded> {
+        self.0[1..].iter().map(|call| call as &dyn Encoded).collect()
+    }
 }
 
 fn read(context: &Context<'_>, body: &[u8]) -> Result<Vec<Command>, Refusal> {

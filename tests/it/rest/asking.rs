@@ -247,6 +247,48 @@ async fn commands_run_on_those_that_a_filter_matches() {
     assert_eq!(service.heard(&mut [&mut ann, &mut bob, &mut nobody]).await, [[""; 0]; 3]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_message_of_others_comes_between_those_of_a_list_of_commands() {
+    let service = Service::start().await;
+    let mut clients = [service.client("", Protocol::Json).await, service.client("", Protocol::MessagePack).await];
+    let send = |target: &str| json!({"type": "SendMessage", "message": {"target": target}});
+    let commands = json!([send("one"), {"type": "JoinGroup", "group": "g"}, send("two"), send("three")]);
+    let rounds = 100;
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let others = async {
+        while !over.load(std::sync::atomic::Ordering::Relaxed) {
+            assert_eq!(service.send("/api/hubs/chat/:send", &json!({"target": "other"})).await.status, 202);
+        }
+    };
+    let listening = clients.iter_mut().map(async |client| {
+        for _ in 0..rounds {
+            while client.message().await.target() != "one" {}
+            assert_eq!([client.message().await.target(), client.message().await.target()], ["two", "three"]);
+        }
+    });
+    let lists = async {
+        for _ in 0..rounds {
+            assert_eq!(service.send("/api/hubs/chat/:execute", &commands).await.status, 202);
+        }
+    };
+    let own = async {
+        tokio::join!(lists, futures_util::future::join_all(listening));
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+    };
+    tokio::join!(own, others);
+}
+
+#[tokio::test]
+async fn the_last_command_for_a_group_counts() {
+    let mut service = Service::start().await;
+    let mut ann = service.client("ann", Protocol::Json).await;
+    for (kinds, is_in) in [(["JoinGroup", "LeaveGroup"], false), (["LeaveGroup", "JoinGroup"], true)] {
+        let commands = kinds.map(|kind| json!({"type": kind, "group": "g"}));
+        assert_eq!(service.send("/api/hubs/chat/:execute", &json!(commands)).await.status, 202);
+        assert_eq!(service.members("g", &mut [&mut ann]).await, [is_in]);
+    }
+}
+
 #[tokio::test]
 async fn commands_that_are_none_run_not_at_all() {
     let mut service = Service::start().await;
