@@ -571,4 +571,18 @@ mod tests {
         assert!(link.has_queued());
         assert_eq!(wakes.0.load(Ordering::Relaxed), 0);
     }
+
+    #[test]
+    fn messages_that_go_together_are_one_as_to_the_limit() {
+        let link = Link::detached(Identity::anonymous());
+        let frame = |size| Frame::of_framed(Protocol::Json, &vec![b'x'; size]);
+        let large = link.options().outbound_limit * 2 / 3;
+        link.push_together(&[(frame(large), None), (frame(large), None), (frame(1), None)]);
+        assert!(!link.is_closed(), "nothing else waited");
+        assert_eq!(link.take_queued().len(), 3);
+        link.push(&frame(large), None);
+        link.push_together(&[(frame(1), None), (frame(large), None)]);
+        assert!(link.is_closed());
+        assert_eq!(link.take_queued().len(), 1, "none of them is queued");
+    }
 }
