@@ -9,12 +9,9 @@ pub(super) fn banner(config: &Config, data: &[SocketAddr], admin: &[SocketAddr])
     let (Some(key), Some(signing)) = (config.keys.first(), &config.signing) else { return Ok(String::new()) };
     let url = config.url_at(data);
     let is_known = config.signs_for_anybody();
-    let string = match is_known {
-        true => ConnectionString::new(&url, key.reveal()).map_err(|e| Failure::failed(e.to_string()))?.print(),
-        false => {
-            "your own key is not shown; the form is Endpoint=http://host;Port=8888;AccessKey=KEY;Version=1.0;".into()
-        }
-    };
+    let key = if is_known { key.reveal() } else { "KEY" };
+    let string = ConnectionString::new(&url, key).map_err(|e| Failure::failed(e.to_string()))?.print();
+    let hint = if is_known { "" } else { "  (your own key in the place of KEY)" };
     let admin = admin
         .first()
         .map_or_else(|| "none".into(), |address| format!("http://{address}/metrics (also /healthz, /readyz)"));
@@ -23,7 +20,7 @@ pub(super) fn banner(config: &Config, data: &[SocketAddr], admin: &[SocketAddr])
 
   page               {url}/
   admin              {admin}
-  connection string  {string}
+  connection string  {string}{hint}
 
 Open the page, and make a message appear in it:
 

@@ -59,8 +59,8 @@ impl File {
         let mut span = None;
         for (depth, step) in path.iter().enumerate() {
             let is_hub = depth == 1 && path[0] == HUBS;
-            let written = item.as_table_like().into_iter().flat_map(|table| table.iter()).map(|(key, _)| key);
-            let step = written.filter(|key| is_hub && key.eq_ignore_ascii_case(step)).next().unwrap_or(step);
+            let mut written = item.as_table_like().into_iter().flat_map(|table| table.iter()).map(|(key, _)| key);
+            let step = written.find(|key| is_hub && key.eq_ignore_ascii_case(step)).unwrap_or(step);
             let (at, next) = key(item, step)?;
             span = at.or(span);
             match next {
@@ -117,7 +117,7 @@ impl Setting {
 }
 
 /// What a text in TOML says. Names of hubs are in lower case, as they are compared, so that a variable can name every one.
-fn layer(text: &str) -> Result<Dict, Error> {
+fn layer(text: &str) -> Result<Dict, Box<Error>> {
     let mut layer = Toml::string(text).data()?.remove(&Profile::Default).unwrap_or_default();
     if let Some(Value::Dict(_, hubs)) = layer.get_mut(HUBS) {
         *hubs = std::mem::take(hubs).into_iter().map(|(name, hub)| (name.to_ascii_lowercase(), hub)).collect();
@@ -162,7 +162,7 @@ impl Sources {
         // what looks like a number may be meant as a text: a key of digits
         let mut as_text = vec![false; self.settings.len()];
         loop {
-            let error = match self.figment(&as_text).and_then(|figment| figment.extract()) {
+            let error = match self.figment(&as_text).and_then(|figment| figment.extract().map_err(Box::new)) {
                 Ok(read) => return Ok(read),
                 Err(error) => error,
             };
@@ -193,12 +193,12 @@ impl Sources {
         Ok(())
     }
 
-    fn figment(&self, as_text: &[bool]) -> Result<Figment, Error> {
+    fn figment(&self, as_text: &[bool]) -> Result<Figment, Box<Error>> {
         let preset = self.preset.then_some(PRESET);
         let lower = preset.into_iter().chain(self.file.as_ref().map(|file| &*file.text));
-        let mut lower = lower.map(layer).collect::<Result<Vec<Dict>, Error>>()?;
+        let mut lower = lower.map(layer).collect::<Result<Vec<Dict>, Box<Error>>>()?;
         let settings = self.settings.iter().zip(as_text).map(|(setting, as_text)| layer(&setting.toml(*as_text)));
-        let settings = settings.collect::<Result<Vec<Dict>, Error>>()?;
+        let settings = settings.collect::<Result<Vec<Dict>, Box<Error>>>()?;
         for lower in &mut lower {
             settings.iter().for_each(|setting| replace_siblings(lower, setting));
         }
@@ -259,6 +259,11 @@ fn explain_value(path: &[String], found: &Actual, wanted: &str) -> String {
     let name = path.join(".");
     let may_hold_secret = path.iter().any(|key| SECRETS.contains(&&**key) || SECRET_SECTIONS.contains(&&**key));
     match wanted {
+        _ if path.iter().any(|key| key == "permissions")
+            && (wanted == "a sequence" || wanted == "struct Permission") =>
+        {
+            format!("`{name}` has to be a list of entries such as {{ who = \"authenticated\", may = \"join\" }}")
+        }
         "a map" => format!("`{name}` has to be a section: write [{name}] and its keys below"),
         _ if wanted.starts_with("struct ") => {
             format!("`{name}` has to be a section: write [{name}] and its keys below")

@@ -69,6 +69,10 @@ fn a_wrong_value_names_its_line_and_what_is_allowed() {
             "[cors]\norigins = \"https://app.example\"\n",
             "FILE, line 2: `cors.origins` has to be a list such as [\"...\"]",
         ),
+        (
+            "[hubs.chat]\nanonymous = true\npermissions = [\"join\"]\n",
+            "FILE, line 3: `hubs.chat.permissions.0` has to be a list of entries such as { who = \"authenticated\", may = \"join\" }",
+        ),
         ("log = \"debug\"\n", "FILE, line 1: `log` has to be a section: write [log] and its keys below"),
         ("hubs = \"chat\"\n", "FILE, line 1: `hubs` has to be a section: write [hubs] and its keys below"),
         (

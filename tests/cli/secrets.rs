@@ -28,12 +28,15 @@ async fn the_preset_shows_no_key_but_the_one_that_everybody_knows() {
     let of_others = format!("Endpoint=https://hub.example;AccessKey={KEY};");
     for variable in [("Azure__SignalR__ConnectionString", &*of_others), ("HUBWIRE_KEYS__PRIMARY", KEY)] {
         let server = preset_with(&[variable]);
+        let with_key = string(&server, KEY);
         eventually!(server.stdout().contains("Ctrl-C stops."));
         let printed = server.stdout();
         assert!(!printed.contains(KEY) && !printed.contains("Bearer ey"), "{printed}");
+        let string = format!("{}  (your own key", string(&server, "KEY").replace("127.0.0.1", "localhost"));
+        assert!(printed.contains(&string), "{printed}");
         assert!(printed.contains("$(hubwire token --for rest --path /api/hubs/chat/groups/lobby/:send)"), "{printed}");
         assert_eq!(get(server.data, "/demo.json").await.json()["token"], Value::Null);
-        run(hubwire(&["groups"]).args(["--connection-string", &string(&server, KEY)])).good();
+        run(hubwire(&["groups"]).args(["--connection-string", &with_key])).good();
     }
 }
 
