@@ -79,7 +79,12 @@ impl Service {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
         let unreachable = |e: reqwest::Error| {
-            Failure::failed(format!("{} cannot be reached: {}; does the server run there?", self.base, innermost(&e)))
+            let cause = innermost(&e);
+            let remedy = match cause.contains("certificate") {
+                true => "for a server whose certificate this machine does not trust, name its authority by --ca",
+                false => "does the server run there?",
+            };
+            Failure::failed(format!("{} cannot be reached: {cause}; {remedy}", self.base))
         };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio_rustls::rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
 /// Which server over TLS is the right one.
 #[derive(Debug, Default)]
@@ -67,7 +67,7 @@ impl ServerCertVerifier for Own {
     ) -> Result<ServerCertVerified, Error> {
         match *shown == self.certificate {
             true => Ok(ServerCertVerified::assertion()),
-            false => Err(CertificateError::ApplicationVerificationFailure.into()),
+            false => Err(Error::General(NOT_OURS.into())),
         }
     }
 
@@ -93,3 +93,6 @@ impl ServerCertVerifier for Own {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
+
+const NOT_OURS: &str =
+    "its certificate is not the one that is configured here; a server reads a new one when it is told to by SIGHUP";

@@ -54,11 +54,12 @@ async fn verbs_trust_the_certificate_of_the_configuration_and_no_other() {
     let server = Server::start(&mut hubwire(&["serve", "--config", &path]));
     run(&mut hubwire(&["groups", "--config", &path])).good();
     let said = run(&mut hubwire(&["groups", "--config", &with(&other)])).refused(1);
-    assert!(said.contains("cannot be reached"), "{said}");
+    assert!(said.contains("cannot be reached") && said.contains("is not the one that is configured here"), "{said}");
 
     let string = format!("Endpoint=https://localhost;Port={port};AccessKey={KEY};Version=1.0;");
     let groups = |flags: &[&str]| run(hubwire(&["groups", "--connection-string", &string]).args(flags));
-    groups(&[]).refused(1);
+    let said = groups(&[]).refused(1);
+    assert!(said.contains("name its authority by --ca"), "{said}");
     groups(&["--ca", other.certificate.to_str().unwrap()]).refused(1);
     groups(&["--ca", authority.certificate.to_str().unwrap()]).good();
     let said = groups(&["--ca", "/nowhere/ca.pem"]).refused(1);
