@@ -125,7 +125,7 @@ pub use observe::HubStats;
 pub use protocol::{Binary, Protocol, Value, ValueError};
 #[cfg(feature = "service")]
 #[doc(hidden)]
-pub use service::{ClientOptions, Service, ServiceOptions};
+pub use service::{ClientOptions, Service, ServiceMode, ServiceOptions};
 pub use transport::{
     AuthenticationRefresh, Cors, CorsFuture, CorsService, Identity, Origins, Policy, RefreshRequest, Serve,
     ServeOptions, Transport, TransportOptions, serve,

@@ -210,6 +210,9 @@ pub(super) struct Connections {
     /// The hub
     #[arg(long, default_value = "chat")]
     pub(super) hub: String,
+    /// Application servers instead, each with its connections and clients
+    #[arg(long)]
+    pub(super) servers: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,12 +1,13 @@
 //! What is served, made of a configuration: hubs, and the routes of both kinds of address.
 
+use super::by_query;
 use super::forwarded::forwarded;
 use crate::admin::demo::{self, DemoOptions};
 use crate::config::{self, Config};
 use crate::lifetime::Lifetime;
-use crate::observe::{Exposition, Health, Phase};
-use crate::rest::{self, Hook};
-use crate::{Hub, Policy, relay};
+use crate::observe::{Counted, Exposition, Health, HubMetrics, Phase, ServerMetrics};
+use crate::rest::{self, Hook, ServerSeen};
+use crate::{Hub, Policy, Service, relay};
 use axum::Router;
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
@@ -17,35 +18,77 @@ use tokio_util::sync::CancellationToken;
 /// A server that is ready to listen.
 pub(super) struct Composition {
     pub(super) health: Health,
-    hubs: Arc<Hubs>,
+    served: Arc<Served>,
     /// Cancelled when somebody tells it to stop over its API.
     pub(super) stop: CancellationToken,
 }
 
-/// Hubs by their names, in lower case.
-struct Hubs(BTreeMap<String, Hub>);
+/// Every hub: those without code by their names, in lower case, and those of the service.
+struct Served {
+    relays: BTreeMap<String, Hub>,
+    service: Option<Service>,
+}
 
-impl rest::Hubs for Hubs {
+impl rest::Hubs for Served {
     fn hub(&self, name: &str) -> Option<Arc<Lifetime>> {
-        self.0.get(name).map(|hub| hub.lifetime().clone())
+        match self.relays.get(name) {
+            Some(hub) => Some(hub.lifetime().clone()),
+            None => Some(self.service.as_ref()?.hub(name)?.lifetime.clone()),
+        }
+    }
+
+    fn hub_to_keep(&self, name: &str) -> Option<Arc<Lifetime>> {
+        match self.relays.get(name) {
+            Some(hub) => Some(hub.lifetime().clone()),
+            None => Some(self.service.as_ref()?.open(name).ok()?.lifetime.clone()),
+        }
     }
 
     fn names(&self) -> Vec<String> {
-        self.0.keys().cloned().collect()
+        let of_service = self.service.iter().flat_map(Service::hubs).map(|hub| hub.name().to_string());
+        self.relays.keys().cloned().chain(of_service).collect()
+    }
+
+    fn servers(&self, name: &str) -> Vec<ServerSeen> {
+        let hub = self.service.as_ref().and_then(|service| service.hub(name));
+        let mut seen: BTreeMap<String, ServerSeen> = BTreeMap::new();
+        for link in hub.iter().flat_map(|hub| hub.servers.links()) {
+            let id = link.server_id().to_string();
+            let server =
+                seen.entry(id.clone()).or_insert(ServerSeen { id, connections: 0, clients: 0, leaving: false });
+            server.connections += 1;
+            server.clients += link.client_count();
+            server.leaving |= link.is_leaving();
+        }
+        seen.into_values().collect()
+    }
+}
+
+impl Counted for Served {
+    fn hubs(&self) -> Vec<(String, Arc<HubMetrics>)> {
+        let relays = self.relays.iter().map(|(name, hub)| (name.clone(), hub.metrics().clone()));
+        let of_service = self.service.iter().flat_map(Service::hubs);
+        relays.chain(of_service.map(|hub| (hub.name().to_string(), hub.metrics.clone()))).collect()
+    }
+
+    fn servers(&self) -> Vec<(String, Arc<ServerMetrics>)> {
+        let of_service = self.service.iter().flat_map(Service::hubs);
+        of_service.map(|hub| (hub.name().to_string(), hub.server_metrics.clone())).collect()
     }
 }
 
 impl Composition {
     pub(super) fn new(config: &Config) -> Self {
-        let hubs = config.hubs.iter().map(|(name, hub)| (name.clone(), relay_hub(hub, config.preset))).collect();
-        Self { health: Health::default(), hubs: Arc::new(Hubs(hubs)), stop: CancellationToken::new() }
+        let relays = config.hubs.iter().map(|(name, hub)| (name.clone(), relay_hub(hub, config.preset))).collect();
+        let served = Served { relays, service: service(config) };
+        Self { health: Health::default(), served: Arc::new(served), stop: CancellationToken::new() }
     }
 
     /// What clients, application servers and REST calls see.
     pub(super) fn data_routes(&self, config: &Config) -> Router {
         let mut clients = Router::new();
         for (name, hub) in &config.hubs {
-            let routes = self.hubs.0[name].routes(&hub.path);
+            let routes = self.served.relays[name].routes(&hub.path);
             clients = clients.merge(match &hub.bearer {
                 Some(bearer) => routes.layer(bearer.clone()),
                 None => routes,
@@ -55,9 +98,12 @@ impl Composition {
         if let Some(cors) = &config.cors {
             clients = clients.layer(cors.clone());
         }
+        let paths = config.hubs.iter().map(|(name, hub)| (name.clone(), hub.path.clone())).collect();
+        let service = self.served.service.as_ref().map_or_else(by_query::nothing, Service::routes);
+        let routes = by_query::by_query(service, clients.clone(), paths).merge(clients);
         let routes = match self.rest_routes(config) {
-            Some(rest) => clients.merge(rest),
-            None => clients,
+            Some(rest) => routes.merge(rest),
+            None => routes,
         };
         let routes = match &config.signing {
             Some(keys) if config.preset => {
@@ -76,21 +122,36 @@ impl Composition {
         let (stop, health) = (self.stop.clone(), self.health.clone());
         options.drain = Some(Hook::new(move || stop.cancel()));
         options.ready = Some(Hook::new(move || health.phase() == Phase::Ready));
-        Some(rest::routes(self.hubs.clone(), keys, options))
+        Some(rest::routes(self.served.clone(), keys, options))
     }
 
     /// What operators see.
     pub(super) fn admin_routes(&self) -> Router {
-        let hubs = self.hubs.0.iter().map(|(name, hub)| (name.clone(), Arc::clone(hub.metrics()))).collect();
-        let exposition = Exposition { started: Instant::now(), hubs };
+        let exposition = Exposition { started: Instant::now(), counted: self.served.clone() };
         self.health.routes().merge(exposition.routes())
     }
 
     /// Lets nobody in any more, and closes who is there, with permission to connect elsewhere. Returns whether all was over in time.
     pub(super) async fn drain(&self, within: Duration) -> bool {
         self.health.enter(Phase::Draining);
-        join_all(self.hubs.0.values().map(|hub| hub.drain(within))).await.into_iter().all(|done| done)
+        let relays = join_all(self.served.relays.values().map(|hub| hub.drain(within)));
+        let service = async {
+            match &self.served.service {
+                Some(service) => service.drain(within).await,
+                None => true,
+            }
+        };
+        let (relays, service) = futures_util::future::join(relays, service).await;
+        service && relays.into_iter().all(|done| done)
     }
+}
+
+/// Nobody could have a token for it without a key.
+fn service(config: &Config) -> Option<Service> {
+    let (keys, mut options) = (config.signing.clone()?, config.service.clone()?);
+    options.reserved = config.hubs.keys().cloned().collect();
+    options.clients.trusts_forwarded |= !config.server.trusted_proxies.is_empty();
+    Some(Service::new(keys, options))
 }
 
 /// The preset's hub has a counter, which its page shows.

@@ -9,12 +9,23 @@ use serde_json::{Value, json};
 
 pub(super) async fn connections(args: &Connections) -> Result<(), Failure> {
     let service = Service::find(&args.service)?;
+    if args.servers {
+        return servers(&service, args).await;
+    }
     let path = format!("api/hubs/{}/connections", segment(&args.hub));
     let found = all_pages(&service, &path).await?;
     if args.service.json {
         return print_json(&json!({ "connections": found }));
     }
     print(&table(&found, &["connectionId", "userId", "transport", "protocol"]))
+}
+
+async fn servers(service: &Service, args: &Connections) -> Result<(), Failure> {
+    let found = all_pages(service, &format!("api/hubs/{}/servers", segment(&args.hub))).await?;
+    if args.service.json {
+        return print_json(&json!({ "servers": found }));
+    }
+    print(&table(&found, &["serverId", "connections", "clients", "leaving"]))
 }
 
 pub(super) async fn groups(args: &Groups) -> Result<(), Failure> {

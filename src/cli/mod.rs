@@ -2,6 +2,7 @@
 
 mod args;
 mod banner;
+mod by_query;
 mod check_config;
 mod composition;
 mod drain;

@@ -7,7 +7,7 @@ use super::secret::{Secret, is_world_readable};
 use super::{ConfigError, Format, Sources, Tls};
 use crate::auth::{AccessKeyError, AccessKeys, DEVELOPMENT_KEY};
 use crate::rest::RestOptions;
-use crate::{Cors, ServeOptions};
+use crate::{Cors, ServeOptions, ServiceOptions};
 use axum::http::Uri;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -29,6 +29,8 @@ pub(crate) struct Config {
     pub(crate) rest: RestOptions,
     /// By their names, in lower case.
     pub(crate) hubs: BTreeMap<String, Hub>,
+    /// Where application servers connect; `None`: nowhere.
+    pub(crate) service: Option<ServiceOptions>,
     /// Nothing was configured: what runs is for development.
     pub(crate) preset: bool,
     /// What an operator should know before it is served.
@@ -109,10 +111,11 @@ impl Config {
             server,
             admin,
             log: Log { format: raw.log.format, filter: filter(raw.log.filter)? },
-            signing,
             keys,
             cors: cors(&raw.cors)?,
             rest: rest(raw.rest)?,
+            service: service(raw.service, signing.as_ref(), &hubs)?,
+            signing,
             hubs,
             preset,
             warnings: Vec::new(),
@@ -161,6 +164,36 @@ impl Config {
             _ => format!("{scheme}://{address}"),
         }
     }
+}
+
+/// A hub is either here, or somebody's who connects.
+fn service(
+    options: Option<ServiceOptions>,
+    signing: Option<&AccessKeys>,
+    hubs: &BTreeMap<String, Hub>,
+) -> Result<Option<ServiceOptions>, Problem> {
+    let Some(options) = options else { return Ok(None) };
+    if signing.is_none() {
+        let what = "`service` needs an access key, which its application servers have in their connection strings: set `keys.primary`";
+        return Err(Problem::new("service", what));
+    }
+    if let Some(twice) = options.hubs.iter().find(|hub| hubs.contains_key(&hub.to_ascii_lowercase())) {
+        let what = format!(
+            "the hub `{twice}` is also in the section `hubs`: it is either served here, or by application servers"
+        );
+        return Err(Problem::new("service.hubs", what));
+    }
+    for (key, value) in [
+        ("max_hubs", options.max_hubs),
+        ("max_server_connections", options.max_server_connections),
+        ("max_message_size", options.max_message_size),
+        ("outbound_limit", options.outbound_limit),
+    ] {
+        if value == 0 {
+            return Err(Problem::new(&format!("service.{key}"), format!("`service.{key}` has to be more than 0")));
+        }
+    }
+    Ok(Some(options))
 }
 
 impl Server {

@@ -1,6 +1,7 @@
 //! What clients can make the server hold at most, by the limits of a configuration.
 
 use super::{Config, Hub};
+use crate::ServiceOptions;
 use crate::units::show_size;
 use std::fmt;
 
@@ -34,6 +35,9 @@ impl Memory {
         }
         for (name, hub) in &config.hubs {
             terms.extend(hub_terms(name, hub));
+        }
+        if let Some(service) = &config.service {
+            terms.extend(service_terms(service, sockets));
         }
         Self { terms }
     }
@@ -79,6 +83,35 @@ fn hub_terms(name: &str, hub: &Hub) -> Vec<Term> {
     terms
 }
 
+fn service_terms(options: &ServiceOptions, sockets: u64) -> Vec<Term> {
+    let (clients, servers) = (&options.clients, options.max_server_connections as u64);
+    let connection = &clients.connection;
+    // the limit is one for each hub; no more clients can come than there are sockets
+    let count = sockets.min((clients.transport.max_connections as u64).saturating_mul(options.max_hubs as u64));
+    let term = |what: &str, count: u64, each: usize| Term::new(&format!("service: {what}"), count, each as u64);
+    vec![
+        term(
+            "server connections: what waits (outbound_limit, twice)",
+            servers,
+            2 * options.outbound_limit + READ_BUFFER,
+        ),
+        term("server connections: part of a message (max_message_size)", servers, options.max_message_size),
+        term("clients, idle, with what is kept of their requests", count, PASSED_ON),
+        term("clients: what their servers sent them (relay_limit)", count, clients.relay_limit),
+        term("clients: messages from others that wait (outbound_limit)", count, connection.outbound_limit),
+        Term {
+            what: "service: clients: part of a message (maximum_receive_message_size)".into(),
+            count,
+            each: connection.maximum_receive_message_size.map(|bytes| bytes as u64),
+        },
+        term("clients: kept to resume (stateful_reconnect_buffer)", count, connection.stateful_reconnect_buffer),
+        term("bodies of POSTs (post_budget), for each hub", options.max_hubs as u64, clients.transport.post_budget),
+        term("questions to clients (max_client_results), for each hub", options.max_hubs as u64, {
+            options.max_client_results.saturating_mul(QUESTION)
+        }),
+    ]
+}
+
 impl Term {
     fn new(what: &str, count: u64, each: u64) -> Self {
         Self { what: what.into(), count, each: Some(each) }
@@ -115,6 +148,12 @@ const IDLE: usize = 2 * 1024;
 const TLS: u64 = 8_704;
 /// Windows of an HTTP/2 connection: four times that of a stream.
 const HTTP2: u64 = 4 * 64 * 1024;
+/// What a server connection reads into.
+const READ_BUFFER: usize = 32 * 1024;
+/// An idle client of the service, with a token, headers and a query of the longest kind that the libraries make.
+const PASSED_ON: usize = 3 * 1024 + 16 * 1024;
+/// A question of an application server that waits for a client.
+const QUESTION: usize = 300;
 const NEGOTIATED: usize = 150;
 const GROUP: usize = 100;
 /// A call's task and its entries; its arguments are counted above.

@@ -4,7 +4,7 @@ use super::secret::Secret;
 use crate::relay::RelayOptions;
 use crate::rest::RestOptions;
 use crate::units;
-use crate::{ConnectionOptions, HubOptions, ServeOptions, TransportOptions};
+use crate::{ConnectionOptions, HubOptions, ServeOptions, ServiceOptions, TransportOptions};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -21,6 +21,7 @@ pub(super) struct Raw {
     pub(super) cors: Cors,
     pub(super) rest: RestOptions,
     pub(super) hubs: BTreeMap<String, Hub>,
+    pub(super) service: Option<ServiceOptions>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -145,10 +145,12 @@ impl Sources {
         if let Some(file) = &self.file {
             figment = figment.merge(Toml::string(&file.text));
         }
-        self.settings
+        let figment = self
+            .settings
             .iter()
             .zip(as_text)
-            .fold(figment, |figment, (setting, as_text)| figment.merge(Toml::string(&setting.toml(*as_text))))
+            .fold(figment, |figment, (setting, as_text)| figment.merge(Toml::string(&setting.toml(*as_text))));
+        if figment.contains("service") { figment.join(Toml::string(SERVICE)) } else { figment }
     }
 
     /// The last setting that says something about a path: above it, or below.
@@ -215,4 +217,6 @@ const SEPARATOR: &str = "__";
 /// Keys whose values are not repeated in an error.
 const SECRETS: [&str; 3] = ["primary", "secondary", "secret"];
 /// What runs when nothing is configured.
+/// Defaults of the service that are not those of a connection anywhere else.
+const SERVICE: &str = "[service.clients.connection]\nmaximum_receive_message_size = \"1MiB\"\n";
 const PRESET: &str = include_str!("preset.toml");

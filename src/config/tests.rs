@@ -1,5 +1,6 @@
 use super::raw::{Hub, Raw};
 use super::{DEFAULT, Sources, sources::File};
+use crate::ServiceOptions;
 
 fn merged(text: &str) -> Result<Raw, String> {
     let sources = Sources { file: Some(File::of("x.toml", text)), ..Sources::default() };
@@ -10,6 +11,7 @@ fn merged(text: &str) -> Result<Raw, String> {
 fn the_commented_file_says_what_the_defaults_are() {
     let mut defaults = Raw::default();
     defaults.hubs.insert("chat".into(), Hub::default());
+    defaults.service = Some(ServiceOptions::default());
     assert_eq!(format!("{:#?}", merged(DEFAULT).unwrap()), format!("{defaults:#?}"));
 }
 
@@ -28,6 +30,10 @@ fn the_commented_file_has_every_key() {
         "hubs.chat.issuer",
         "hubs.chat.connection",
         "hubs.chat.transport",
+        "service",
+        "service.clients",
+        "service.clients.connection",
+        "service.clients.transport",
     ] {
         let header = if section.is_empty() { String::new() } else { format!("[{section}]\n") };
         // what is known is what an unknown key is answered with

@@ -18,4 +18,4 @@ pub use metrics::HubStats;
 #[cfg(feature = "service")]
 pub(crate) use metrics::ServerMetrics;
 #[cfg(feature = "server")]
-pub(crate) use prometheus::Exposition;
+pub(crate) use prometheus::{Counted, Exposition};

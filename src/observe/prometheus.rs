@@ -1,6 +1,6 @@
 //! The counters as Prometheus reads them. Nothing here is counted: it is read from where it is when somebody asks.
 
-use super::HubMetrics;
+use super::{HubMetrics, ServerMetrics};
 use axum::Router;
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -16,10 +16,22 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// What `/metrics` shows: the process, and each hub by its name. Names come from the configuration, never from a client.
-#[derive(Debug)]
 pub(crate) struct Exposition {
     pub(crate) started: Instant,
-    pub(crate) hubs: Vec<(String, Arc<HubMetrics>)>,
+    pub(crate) counted: Arc<dyn Counted>,
+}
+
+/// Where the counters are, by hub.
+pub(crate) trait Counted: Send + Sync + 'static {
+    fn hubs(&self) -> Vec<(String, Arc<HubMetrics>)>;
+    /// Of application servers.
+    fn servers(&self) -> Vec<(String, Arc<ServerMetrics>)>;
+}
+
+impl fmt::Debug for Exposition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exposition").field("started", &self.started).finish_non_exhaustive()
+    }
 }
 
 impl Exposition {
@@ -61,15 +73,13 @@ impl Exposition {
         Ok(())
     }
 
-    fn counter(
-        &self,
+    fn counter<M>(
         encoder: &mut DescriptorEncoder<'_>,
-        name: &str,
-        help: &str,
-        value: fn(&HubMetrics) -> u64,
+        hubs: &[(String, Arc<M>)],
+        (name, help, value): Row<M>,
     ) -> fmt::Result {
         let mut family = encoder.encode_descriptor(name, help, None, COUNTER)?;
-        for (hub, metrics) in &self.hubs {
+        for (hub, metrics) in hubs {
             ConstCounter::new(value(metrics)).encode(family.encode_family(&[("hub", hub.as_str())])?)?;
         }
         Ok(())
@@ -79,10 +89,33 @@ impl Exposition {
 impl Collector for Exposition {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.process(&mut encoder)?;
+        let (hubs, servers) = (self.counted.hubs(), self.counted.servers());
         let mut open = encoder.encode_descriptor("hubwire_connections", "Connections that are open", None, GAUGE)?;
-        for (hub, metrics) in &self.hubs {
+        for (hub, metrics) in &hubs {
             let value = i64::try_from(metrics.connections.value()).unwrap_or(i64::MAX);
             ConstGauge::new(value).encode(open.encode_family(&[("hub", hub.as_str())])?)?;
+        }
+        let mut open = encoder.encode_descriptor(
+            "hubwire_server_connections",
+            "Connections of application servers that are open",
+            None,
+            GAUGE,
+        )?;
+        for (hub, metrics) in &servers {
+            let value = i64::try_from(metrics.connections.value()).unwrap_or(i64::MAX);
+            ConstGauge::new(value).encode(open.encode_family(&[("hub", hub.as_str())])?)?;
+        }
+        let mut ended = encoder.encode_descriptor(
+            "hubwire_server_connections_ended",
+            "Connections of application servers that have ended, by reason",
+            None,
+            COUNTER,
+        )?;
+        for (hub, metrics) in &servers {
+            for (reason, count) in metrics.endings() {
+                let labels = [("hub", hub.as_str()), ("reason", reason)];
+                ConstCounter::new(count).encode(ended.encode_family(&labels)?)?;
+            }
         }
         let mut ended = encoder.encode_descriptor(
             "hubwire_connections_ended",
@@ -90,14 +123,17 @@ impl Collector for Exposition {
             None,
             COUNTER,
         )?;
-        for (hub, metrics) in &self.hubs {
+        for (hub, metrics) in &hubs {
             for (reason, count) in metrics.stats().ended {
                 let labels = [("hub", hub.as_str()), ("reason", reason)];
                 ConstCounter::new(count).encode(ended.encode_family(&labels)?)?;
             }
         }
-        for (name, help, value) in COUNTERS {
-            self.counter(&mut encoder, name, help, value)?;
+        for row in COUNTERS {
+            Self::counter(&mut encoder, &hubs, row)?;
+        }
+        for row in SERVER_COUNTERS {
+            Self::counter(&mut encoder, &servers, row)?;
         }
         Ok(())
     }
@@ -129,9 +165,9 @@ fn open_files() -> Option<i64> {
     None
 }
 
-type Row = (&'static str, &'static str, fn(&HubMetrics) -> u64);
+type Row<M> = (&'static str, &'static str, fn(&M) -> u64);
 
-const COUNTERS: [Row; 6] = [
+const COUNTERS: [Row<HubMetrics>; 6] = [
     ("hubwire_messages_dropped", "Messages that a slow receiver did not get", |m| m.pushes_dropped.value()),
     ("hubwire_resumable_evicted", "Connections that could have been resumed and ended for want of room", |m| {
         m.resumable_evicted.value()
@@ -140,6 +176,15 @@ const COUNTERS: [Row; 6] = [
     ("hubwire_handler_panics", "Handlers that panicked", |m| m.panics.value()),
     ("hubwire_sockets_raw", "WebSockets on a plain TCP stream", |m| m.raw_sockets.value()),
     ("hubwire_sockets_boxed", "WebSockets on TLS", |m| m.boxed_streams.value()),
+];
+const SERVER_COUNTERS: [Row<ServerMetrics>; 5] = [
+    ("hubwire_server_messages_received", "Messages from application servers", |m| m.received_messages.value()),
+    ("hubwire_server_bytes_received", "Bytes from application servers", |m| m.received_bytes.value()),
+    ("hubwire_server_messages_sent", "Messages to application servers", |m| m.sent_messages.value()),
+    ("hubwire_server_bytes_sent", "Bytes to application servers", |m| m.sent_bytes.value()),
+    ("hubwire_server_requests_failed", "Requests of application servers that came to an error", |m| {
+        m.acks_failed.value()
+    }),
 ];
 const GAUGE: prometheus_client::metrics::MetricType = prometheus_client::metrics::MetricType::Gauge;
 const COUNTER: prometheus_client::metrics::MetricType = prometheus_client::metrics::MetricType::Counter;

@@ -44,6 +44,26 @@ pub(super) async fn groups(context: &Context<'_>) -> Answer {
     page(context, (wanted, found), |found| named(&found.id, found.count))
 }
 
+/// Every application server of the hub, with the clients that it has.
+pub(super) fn servers(context: &Context<'_>) -> Answer {
+    let wanted = Wanted::read(context)?;
+    let mut servers = context.rest.hubs.servers(&context.name);
+    let part = wanted.page();
+    servers.retain(|server| part.is_behind(&server.id));
+    servers.truncate(part.most);
+    let found = servers.iter().map(|server| Found::group(&*server.id, server.clients)).collect();
+    page(context, (wanted, found), |found| {
+        let server = servers.iter().find(|server| server.id == found.id);
+        let (connections, leaving) = server.map_or((0, false), |server| (server.connections, server.leaving));
+        Map::from_iter([
+            ("serverId".to_owned(), json!(found.id)),
+            ("connections".to_owned(), json!(connections)),
+            ("clients".to_owned(), json!(found.count)),
+            ("leaving".to_owned(), json!(leaving)),
+        ])
+    })
+}
+
 /// Every hub, with the connections and groups of this node.
 pub(super) fn hubs(context: &Context<'_>) -> Answer {
     let wanted = Wanted::read(context)?;

@@ -21,6 +21,6 @@ mod routes;
 mod server;
 
 #[allow(unused_imports, reason = "what composes the server implements and sets them")]
-pub(crate) use options::{Hook, Hubs, RestOptions};
+pub(crate) use options::{Hook, Hubs, RestOptions, ServerSeen};
 #[allow(unused_imports, reason = "what composes the server mounts it")]
 pub(crate) use server::routes;

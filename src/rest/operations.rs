@@ -37,6 +37,7 @@ pub(super) async fn run(rest: &Rest, asked: &Asked<'_>, route: &Route, body: Bod
         Operation::ListConnections => listing::connections(&context, Whom::All).await,
         Operation::ListGroups => listing::groups(&context).await,
         Operation::ListMembers => listing::members(&context).await,
+        Operation::ListServers => listing::servers(&context),
         Operation::Send(scope) => context.send(scope, body).await,
         Operation::Close(scope) => context.close(scope).await,
         Operation::Exists(scope) => context.exists(scope).await,

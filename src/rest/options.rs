@@ -17,6 +17,11 @@ pub(crate) trait Hubs: Send + Sync + 'static {
         self.hub(name)
     }
 
+    /// The application servers of a hub, in the order of their ids. Only hubs of the service have any.
+    fn servers(&self, _hub: &str) -> Vec<ServerSeen> {
+        Vec::new()
+    }
+
     /// The names of all hubs there are, in any order.
     fn names(&self) -> Vec<String>;
 
@@ -24,6 +29,16 @@ pub(crate) trait Hubs: Send + Sync + 'static {
     fn client_audience(&self, base: &str, name: &str) -> String {
         format!("{base}client/?hub={name}")
     }
+}
+
+/// An application server, as whoever runs the service sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServerSeen {
+    pub(crate) id: String,
+    pub(crate) connections: usize,
+    pub(crate) clients: usize,
+    /// It has announced that it goes away.
+    pub(crate) leaving: bool,
 }
 
 /// Limits and habits of the REST API.

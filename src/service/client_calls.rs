@@ -5,6 +5,9 @@ use crate::protocol::service::message::ClientResult;
 use crate::protocol::service::{Ext, Message, Payloads};
 
 /// Questions of servers to clients: spec section 13.
+///
+/// A library of version 1.34.0 sends a question first and gets ready for the answer then: an answer that is quicker, from a client on the same
+/// machine while the server has just started, it calls unexpected, and the call never ends. Nothing here could tell when it is ready.
 impl Operations {
     /// A server asks a client, which another server may carry.
     pub(super) async fn ask_client(&self, result: &ClientResult<'_>, payloads: &Payloads<'_>) {

@@ -1,17 +1,30 @@
 use super::ClientOptions;
+use crate::units;
+use serde::Deserialize;
 use std::time::Duration;
 
 /// Limits and times of the service. The defaults are those of the libraries where they have one.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ServiceOptions {
+    /// Who serves clients. Default, and so far only: application servers.
+    pub mode: ServiceMode,
+    /// The hubs that there may be, without regard to case; tokens for others are answered 404. Default none: any hub that there is a valid
+    /// token for.
+    pub hubs: Vec<String>,
+    /// Names that are taken by somebody else, in lower case: no hub here has them.
+    #[serde(skip)]
+    pub reserved: Vec<String>,
     /// Lets application servers carry clients. Without, their handshakes are refused with a text for their logs, and only the connections of
     /// management libraries, which carry no clients, are accepted. Default on.
+    #[serde(skip)]
     pub app_servers: bool,
     /// Scheme and host that the audience of a token may name, as `https://signalr.example`. Default none: any, since the key vouches for it,
     /// and what application servers think the service is called need not be what it is called here.
     pub endpoints: Vec<String>,
     /// By how much clocks may differ: a token counts as long after its expiry. Default 5 minutes.
+    #[serde(deserialize_with = "units::duration_or_zero::deserialize")]
     pub token_skew: Duration,
     /// Hubs that there may be, each made by the first valid token for it and kept from then on; tokens for more are answered 503. Default
     /// 1,024.
@@ -20,30 +33,50 @@ pub struct ServiceOptions {
     /// the service hold a message that has come in part, and twice [`outbound_limit`](Self::outbound_limit). Default 4,096.
     pub max_server_connections: usize,
     /// Bytes of one message from an application server: what holds one payload for each protocol of a hub. Default 32 MiB.
+    #[serde(deserialize_with = "units::size::deserialize")]
     pub max_message_size: usize,
     /// Bytes that may wait for one application server to read them, what the kernel holds apart. Above it the clients that it carries are not
     /// read, and neither is the server itself; at twice as many its connection ends. Default 4 MiB.
+    #[serde(deserialize_with = "units::size::deserialize")]
     pub outbound_limit: usize,
     /// From an accepted connection of an application server to its whole handshake. Default 15 s.
+    #[serde(deserialize_with = "units::duration::deserialize")]
     pub handshake_timeout: Duration,
     /// Between two pings to an application server, which answers them and hangs up when 30 s pass without one. Default 5 s.
+    #[serde(deserialize_with = "units::duration::deserialize")]
     pub ping_interval: Duration,
     /// An application server from which nothing comes for so long, or which takes nothing that is sent to it, is lost. Default 30 s.
+    #[serde(deserialize_with = "units::duration::deserialize")]
     pub silence_limit: Duration,
     /// How long to wait for the other half of a closing handshake. Default 5 s.
+    #[serde(deserialize_with = "units::duration::deserialize")]
     pub close_timeout: Duration,
     /// Questions of application servers to clients that may wait for their answers, in each hub; more are answered with an error. Default
     /// 65,536.
     pub max_client_results: usize,
     /// How long such a question waits. Default 10 minutes.
+    #[serde(deserialize_with = "units::duration::deserialize")]
     pub client_result_timeout: Duration,
     /// Of the face towards clients.
     pub clients: ClientOptions,
 }
 
+/// Who serves the clients of a service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ServiceMode {
+    /// Application servers that are connected; without one a client is refused.
+    #[default]
+    Default,
+}
+
 impl Default for ServiceOptions {
     fn default() -> Self {
         Self {
+            mode: ServiceMode::default(),
+            hubs: Vec::new(),
+            reserved: Vec::new(),
             app_servers: true,
             endpoints: Vec::new(),
             token_skew: Duration::from_secs(300),

@@ -1,3 +1,4 @@
+use super::NoHub;
 use super::audience::{Entrance, hub_name};
 use super::server_driver::{self, Accepted};
 use super::service::{Service, random_name};
@@ -61,7 +62,10 @@ fn admit(service: &Service, request: &Request) -> Result<Accepted, Refused> {
     let cid = query.value("cid").filter(|cid| !cid.is_empty() && cid.len() <= LONGEST_ID);
     let id = cid.map_or_else(random_name, |cid| cid.into_owned());
     let place = service.0.places.clone().try_acquire_owned().map_err(|_| Refused::TooMany)?;
-    let hub = service.open(&name).map_err(|_| Refused::TooMany)?;
+    let hub = service.open(&name).map_err(|e| match e {
+        NoHub::TooMany => Refused::TooMany,
+        NoHub::NotServed => Refused::NotServed,
+    })?;
     Ok(Accepted { hub, server_id: server_id.into(), id, place })
 }
 
@@ -96,6 +100,8 @@ enum Refused {
     NoToken,
     #[error("the token is not good for this hub")]
     BadToken,
+    #[error("there is no such hub here")]
+    NotServed,
     #[error("there are too many hubs or server connections")]
     TooMany,
     #[error("the service is shutting down")]
@@ -113,6 +119,7 @@ impl IntoResponse for Refused {
                 return response;
             }
             Self::NoHub | Self::NoUpgrade | Self::LongId => StatusCode::BAD_REQUEST,
+            Self::NotServed => StatusCode::NOT_FOUND,
             Self::TooMany | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
         };
         (status, self.to_string()).into_response()

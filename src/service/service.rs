@@ -31,10 +31,15 @@ pub(super) struct Shared {
     pub(super) tasks: TaskTracker,
 }
 
-/// There are as many hubs as there may be.
+/// Why there is no hub of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("there are too many hubs")]
-pub(crate) struct TooManyHubs;
+pub(crate) enum NoHub {
+    #[error("there are too many hubs")]
+    TooMany,
+    /// The configuration does not have it, or it is somebody else's.
+    #[error("there is no such hub")]
+    NotServed,
+}
 
 impl Service {
     /// `keys` are those of the connection strings that application servers have.
@@ -63,16 +68,21 @@ impl Service {
     }
 
     /// Finds a hub by its name in lower case, or makes it: somebody has a valid token for it.
-    pub(crate) fn open(&self, name: &str) -> Result<Arc<ServiceHub>, TooManyHubs> {
+    pub(crate) fn open(&self, name: &str) -> Result<Arc<ServiceHub>, NoHub> {
         if let Some(hub) = self.hub(name) {
             return Ok(hub);
+        }
+        let options = &self.0.options;
+        let is_listed = options.hubs.is_empty() || options.hubs.iter().any(|hub| hub.eq_ignore_ascii_case(name));
+        if !is_listed || options.reserved.iter().any(|taken| taken == name) {
+            return Err(NoHub::NotServed);
         }
         let mut hubs = self.0.hubs.write();
         if let Some(hub) = hubs.get(name) {
             return Ok(hub.clone());
         }
         if hubs.len() >= self.0.options.max_hubs {
-            return Err(TooManyHubs);
+            return Err(NoHub::TooMany);
         }
         let hub = ServiceHub::new(name, &self.0.instance, &self.0.options.clients);
         hubs.insert(hub.name().clone(), hub.clone());

@@ -3,7 +3,7 @@ use crate::connection::Endpoint;
 use crate::lifetime::Lifetime;
 use crate::observe::HubMetrics;
 use crate::protocol::negotiate::{NegotiateError, NegotiateRequest};
-use crate::service::{ClientResults, Entrance, Servers, Service, hub_name};
+use crate::service::{ClientResults, Entrance, NoHub, Servers, Service, hub_name};
 use crate::transport::{
     ConnectionToken, Cors, Endpoints, Identity, Query, Registry, Terms, Transport, address, unauthorized,
     wanted_transport,
@@ -48,7 +48,7 @@ impl ClientFace {
             tasks: tasks.clone(),
             waiting: Default::default(),
         });
-        let endpoint = Arc::new(Endpoint::new(clients.clone(), options.connection.clone(), metrics, tasks));
+        let endpoint = Arc::new(Endpoint::new(clients.clone(), options.connection(), metrics, tasks));
         let endpoints = Endpoints::new(options.transport.clone(), None, endpoint.clone());
         Arc::new(Self { clients, endpoint, endpoints })
     }
@@ -136,7 +136,7 @@ fn admit(service: &Service, request: &mut Request) -> Result<Arc<ClientFace>, Re
     let options = &options.clients;
     let face = match known {
         Some(face) => face,
-        None => service.open(&hub).map_err(|_| Refused::TooManyHubs)?.face().clone(),
+        None => service.open(&hub).map_err(Refused::NoSuchHub)?.face().clone(),
     };
     if let Some(owner) = connection {
         // by the credential in force, which may be a newer one than was shown
@@ -215,7 +215,7 @@ enum Refused {
     Hub,
     Token,
     Full,
-    TooManyHubs,
+    NoSuchHub(NoHub),
     ShuttingDown,
 }
 
@@ -224,7 +224,8 @@ impl Refused {
         match self {
             Self::Token => unauthorized(),
             Self::Hub => plain(StatusCode::BAD_REQUEST, "The query parameter hub is missing or not a hub's name."),
-            Self::TooManyHubs => plain(StatusCode::SERVICE_UNAVAILABLE, "There are too many hubs"),
+            Self::NoSuchHub(NoHub::TooMany) => plain(StatusCode::SERVICE_UNAVAILABLE, "There are too many hubs"),
+            Self::NoSuchHub(NoHub::NotServed) => plain(StatusCode::NOT_FOUND, "There is no such hub"),
             Self::ShuttingDown => plain(StatusCode::SERVICE_UNAVAILABLE, ""),
             Self::Full => plain(StatusCode::TOO_MANY_REQUESTS, "Connection count reaches limit"),
         }
