@@ -22,22 +22,16 @@ impl ServiceHub {
     /// `instance` is the name of this process among those of the service.
     pub(super) fn new(name: &str, instance: &Arc<str>, options: &ClientOptions) -> Arc<Self> {
         let (lifetime, servers, metrics) = (Lifetime::new(Bus::single()), Arc::default(), Arc::default());
+        let results: Arc<ClientResults> = Arc::default();
         let face = ClientFace::new(
             Arc::clone(&lifetime),
             Arc::clone(&servers),
+            Arc::clone(&results),
             instance.clone(),
             Arc::clone(&metrics),
             options,
         );
-        Arc::new(Self {
-            name: name.into(),
-            lifetime,
-            servers,
-            results: Arc::default(),
-            metrics,
-            server_metrics: Arc::default(),
-            face,
-        })
+        Arc::new(Self { name: name.into(), lifetime, servers, results, metrics, server_metrics: Arc::default(), face })
     }
 
     /// In lower case.
