@@ -63,6 +63,14 @@ impl ClientResults {
 
     /// A server has an answer, or is done with its own question. Gives who waits for it, and the connection that was asked. What comes from
     /// neither the caller nor the server that carries the client is ignored.
+    /// The server that asks, and carries the client too, has not said yet that it is done with a question.
+    pub(super) fn is_open(&self, invocation: &str) -> bool {
+        self.count() > 0 && {
+            let records = self.records.lock();
+            records.get(invocation).is_some_and(|record| record.caller.server_id() == record.carrier.server_id())
+        }
+    }
+
     pub(super) fn answered(&self, invocation: &str, by: &ServerLink) -> Option<(Arc<ServerLink>, ConnectionId)> {
         let mut records = self.records.lock();
         let record = records.get(invocation)?;

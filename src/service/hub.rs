@@ -23,22 +23,16 @@ impl ServiceHub {
     pub(super) fn new(name: &str, instance: &Arc<str>, options: &ClientOptions) -> Arc<Self> {
         let (servers, metrics) = (Arc::default(), Arc::<HubMetrics>::default());
         let lifetime = Lifetime::counting(Bus::single(), metrics.users_forgotten.clone());
+        let results: Arc<ClientResults> = Arc::default();
         let face = ClientFace::new(
             Arc::clone(&lifetime),
             Arc::clone(&servers),
+            Arc::clone(&results),
             instance.clone(),
             Arc::clone(&metrics),
             options,
         );
-        Arc::new(Self {
-            name: name.into(),
-            lifetime,
-            servers,
-            results: Arc::default(),
-            metrics,
-            server_metrics: Arc::default(),
-            face,
-        })
+        Arc::new(Self { name: name.into(), lifetime, servers, results, metrics, server_metrics: Arc::default(), face })
     }
 
     /// In lower case.

@@ -736,6 +736,30 @@ async fn post(addr: SocketAddr, path: &str, headers: &str, body: &str) -> u16 {
 }
 
 #[tokio::test]
+async fn an_answer_to_a_server_is_repeated_until_the_server_has_it() {
+    guard(async {
+        let addr = started().await;
+        let mut server = server(addr, "a").await;
+        let (mut client, id) = welcomed(addr, &mut server, json!({})).await;
+        let question = payloads([("json", b"question\x1e")]);
+        server.say(message(34, [Mp::str("q"), Mp::str(&id), Mp::str("a"), question, nothing()])).await;
+        client.expect("question").await;
+        let answer = r#"{"type":3,"invocationId":"q","result":1}"#;
+        client.say(answer).await;
+        for _ in 0..2 {
+            assert_eq!(server.hear_data(&id).await, format!("{answer}\u{1e}"));
+        }
+        let taken = [Mp::str("q"), Mp::str(&id), Mp::str("a"), Mp::str("json"), Mp::Bin(vec![]), nothing()];
+        server.say(message(35, taken)).await;
+        // one nobody asked for is said once
+        client.say(r#"{"type":3,"invocationId":"other","result":1}"#).await;
+        while server.hear_data(&id).await.contains(r#""q""#) {}
+        client.is_served(&mut server, &id).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn binary_clients_get_their_own_payloads_in_binary_frames() {
     guard(async {
         let addr = started().await;

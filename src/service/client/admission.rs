@@ -4,7 +4,7 @@ use crate::connection::Endpoint;
 use crate::lifetime::Lifetime;
 use crate::observe::HubMetrics;
 use crate::protocol::negotiate::{NegotiateError, NegotiateRequest};
-use crate::service::{Entrance, NoHub, Servers, Service, hub_name};
+use crate::service::{ClientResults, Entrance, NoHub, Servers, Service, hub_name};
 use crate::transport::{
     ConnectionToken, Cors, Endpoints, Identity, Query, Registry, Terms, Transport, address, unauthorized,
     wanted_transport,
@@ -33,6 +33,7 @@ impl ClientFace {
     pub(crate) fn new(
         lifetime: Arc<Lifetime>,
         servers: Arc<Servers>,
+        results: Arc<ClientResults>,
         instance: Arc<str>,
         metrics: Arc<HubMetrics>,
         options: &ClientOptions,
@@ -41,6 +42,7 @@ impl ClientFace {
         let clients = Arc::new(Clients {
             lifetime,
             servers,
+            results,
             instance,
             grace: options.server_grace,
             relay_limit: options.relay_limit,

@@ -15,7 +15,7 @@ pub(crate) use admission::LARGEST_IDENTITY;
 pub(crate) use admission::{ClientFace, client_routes};
 pub use options::ClientOptions;
 
-use super::Servers;
+use super::{ClientResults, Servers};
 use crate::connection::{Link, Tenant};
 use crate::lifetime::Lifetime;
 use crate::protocol::hub::{HandshakeError, HandshakeRequest, Protocol};
@@ -31,6 +31,8 @@ use tokio_util::task::TaskTracker;
 pub(crate) struct Clients {
     lifetime: Arc<Lifetime>,
     servers: Arc<Servers>,
+    /// Questions of servers to clients.
+    results: Arc<ClientResults>,
     /// The name of this process among those of the service.
     instance: Arc<str>,
     grace: Duration,

@@ -193,6 +193,31 @@ impl Passing {
         }
     }
 
+    /// An answer to its server's question is said again, until the server says that it has it: its library makes a note of a question
+    /// after it has sent it, and takes no notice of an answer that is faster, as one over a short way is. What it has twice it ignores.
+    fn repeat_until_taken(&self, message: &Passed<'_>) {
+        let link = self.shared.link.clone();
+        let id = match link.protocol().decode(message.body) {
+            Ok(HubMessage::Completion { id, .. }) if self.hub.results.is_open(&id) => id.into_owned(),
+            _ => return,
+        };
+        let Some(server) = self.server.clone() else { return };
+        let (hub, framed) = (self.hub.clone(), Box::<[u8]>::from(message.framed));
+        self.hub.tasks.spawn(async move {
+            let ended = link.ended();
+            for pause in REPEATS {
+                if tokio::time::timeout(pause, ended.cancelled()).await.is_ok() || !hub.results.is_open(&id) {
+                    return;
+                }
+                let connection_id = link.id().as_str();
+                if server.client(connection_id).is_none() {
+                    return;
+                }
+                server.send(&Message::ConnectionData { connection_id, payload: &framed, ext: Ext::default() });
+            }
+        });
+    }
+
     /// The answer to a question of ours, and not of a server's, goes no further.
     fn is_answer(&self, link: &Link, message: &Passed<'_>) -> Result<bool, CloseReason> {
         if message.kind != Kind::Completion || !self.hub.lifetime.has_questions() {
@@ -223,7 +248,11 @@ impl Receive for Passing {
             return Ok(());
         }
         self.migrate();
-        self.pass(message.framed, message.kind)
+        self.pass(message.framed, message.kind)?;
+        if message.kind == Kind::Completion && self.hub.results.count() > 0 {
+            self.repeat_until_taken(&message);
+        }
+        Ok(())
     }
 
     fn resume(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), CloseReason> {
@@ -286,6 +315,8 @@ fn no_server() -> CloseReason {
     CloseReason::HandshakeRefused(NO_SERVER.into())
 }
 
+/// When an answer is said again that its server may have missed.
+const REPEATS: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(400), Duration::from_secs(2)];
 /// Silence of a client after which it waits for no answer, as far as one can tell.
 const CALM: Duration = Duration::from_millis(500);
 /// What clients of the real service are told.
@@ -302,6 +333,7 @@ mod tests {
         let hub = Arc::new(Clients {
             lifetime: lifetime.clone(),
             servers: Arc::default(),
+            results: Arc::default(),
             instance: "i".into(),
             grace: Duration::ZERO,
             relay_limit: 1024,
