@@ -23,7 +23,8 @@ pub(crate) enum Sticky<'a> {
 }
 
 impl Servers {
-    /// Chooses the server connection for a client: the one that carries the fewest, equals in turn. `None` if there is none that may.
+    /// Chooses the server connection for a client: the one that carries the fewest, equals in turn; one that takes no more for now only if all
+    /// are like that. `None` if there is none that may.
     ///
     /// Passed over are weak connections, those that have ended, and all of a server of which one has announced that it goes away: its others
     /// are about to.
@@ -43,13 +44,15 @@ impl Servers {
         self.links.read().iter().find_map(|link| Some((link.clone(), link.client(id)?)))
     }
 
-    /// A live connection of a server, this one if it lives.
+    /// A live connection of a server: one that takes more before one that does not, then this one before others.
     pub(crate) fn of_server(&self, preferred: &Arc<ServerLink>) -> Option<Arc<ServerLink>> {
-        if !preferred.is_closed() {
+        let lives = |link: &&Arc<ServerLink>| link.server_id() == preferred.server_id() && !link.is_closed();
+        if lives(&preferred) && !preferred.is_stuck() {
             return Some(preferred.clone());
         }
         let links = self.links.read();
-        links.iter().find(|link| link.server_id() == preferred.server_id() && !link.is_closed()).cloned()
+        let others = links.iter().filter(lives);
+        others.min_by_key(|link| (link.is_stuck(), !Arc::ptr_eq(link, preferred))).cloned()
     }
 
     pub(crate) fn links(&self) -> Vec<Arc<ServerLink>> {
@@ -93,13 +96,14 @@ impl Servers {
         };
         let start = self.turn.fetch_add(1, Ordering::Relaxed) % links.len().max(1);
         let (before, after) = links.split_at(start);
-        after.iter().chain(before).filter(fits).min_by_key(|link| link.client_count()).cloned()
+        after.iter().chain(before).filter(fits).min_by_key(|link| (link.is_stuck(), link.client_count())).cloned()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::service::Message;
     use crate::service::{ClientOptions, ServerFacts, ServerKind, ServiceHub};
 
     fn link(servers: &Servers, server: &str, kind: ServerKind) -> Arc<ServerLink> {
@@ -144,6 +148,21 @@ mod tests {
         one.close(crate::service::ServerGone::Lost);
         assert!(servers.choose(Sticky::No).is_none());
         assert!(!servers.remove(&one) && servers.remove(&weak));
+    }
+
+    #[test]
+    fn a_connection_that_is_stuck_gets_no_client_while_another_is_not() {
+        let servers = Servers::default();
+        let (stuck, other) = (link(&servers, "a", ServerKind::Default), link(&servers, "a", ServerKind::Default));
+        stuck.send(&Message::ServiceError { error: &"x".repeat(1100) });
+        for _ in 0..5 {
+            bind(&servers.choose(Sticky::No).unwrap());
+        }
+        assert_eq!([stuck.client_count(), other.client_count()], [0, 5]);
+        assert!(Arc::ptr_eq(&servers.of_server(&stuck).unwrap(), &other));
+        other.send(&Message::ServiceError { error: &"x".repeat(1100) });
+        assert!(Arc::ptr_eq(&servers.choose(Sticky::No).unwrap(), &stuck), "all are stuck");
+        assert!(Arc::ptr_eq(&servers.of_server(&stuck).unwrap(), &stuck));
     }
 
     #[test]

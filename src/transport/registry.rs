@@ -121,6 +121,13 @@ impl Registry {
         })
     }
 
+    /// Nobody is connected, or has negotiated and may still come.
+    #[cfg(feature = "service")]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.let_lapse(&mut self.lapsing.lock(), Instant::now());
+        self.connections.is_empty()
+    }
+
     /// Makes room for a client that is about to connect. `None`: too many have negotiated and not come.
     pub(crate) fn negotiate(
         self: &Arc<Self>,
@@ -284,6 +291,16 @@ impl Registry {
         let standing = self.connections.get(&token).and_then(|known| known.standing());
         if let Some(standing) = standing {
             standing.refuse();
+        }
+    }
+
+    fn forget_lapsed(&self, lapsing: &mut VecDeque<(Instant, ConnectionToken)>, now: Instant) {
+        while lapsing.front().is_some_and(|(until, _)| *until <= now) {
+            let (_, token) = lapsing.pop_front().expect("there is a front");
+            let lapsed = self.connections.remove_if(&token, |_, known| known.transport.is_none());
+            if let Some(channel) = lapsed.and_then(|(_, known)| known.channel) {
+                channel.dispose();
+            }
         }
     }
 
