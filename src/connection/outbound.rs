@@ -141,14 +141,14 @@ impl Outbound {
             }
             _ => true,
         };
-        let Some(first) = self.first.as_ref().filter(|_| !self.held) else { return };
+        let Some(first) = self.first.as_ref().filter(|_| !self.is_kept_back()) else { return };
         let size = first.frame.websocket().len() - self.sent;
         // what has left in part has to go on
         if !may_leave(first, size) && self.sent == 0 {
             return;
         }
         self.in_flight = 1;
-        if self.rest.is_empty() || size >= ENOUGH_BYTES {
+        if self.rest.is_empty() || size >= ENOUGH_BYTES || self.held {
             batch.single = first.frame.websocket().slice(self.sent..);
             return;
         }
@@ -240,7 +240,12 @@ impl Outbound {
 
     /// Something could leave.
     pub(super) fn has_ready(&self) -> bool {
-        !self.is_empty() && !self.held
+        !self.is_empty() && !self.is_kept_back()
+    }
+
+    /// Nothing may leave for now. The rest of a frame always may, or the client could never read on.
+    fn is_kept_back(&self) -> bool {
+        self.held && self.sent == 0
     }
 
     /// Takes the first frame, whole: for who is not a stream of bytes.
@@ -280,8 +285,15 @@ impl Outbound {
         if !keep {
             self.discard();
         }
-        if let Some(second) = self.first.replace(Entry { frame: answer, class: Class::Control, key: None }) {
-            self.rest.push_front(second);
+        let answer = Entry { frame: answer, class: Class::Control, key: None };
+        match self.untouchable() {
+            0 => {
+                if let Some(second) = self.first.replace(answer) {
+                    self.rest.push_front(second);
+                }
+            }
+            // a pong from before the handshake is on its way
+            busy => self.rest.insert(busy - 1, answer),
         }
     }
 
@@ -494,6 +506,45 @@ mod tests {
             |most| queue.take_some(most).iter().map(|f| f.payload().escape_ascii().to_string()).collect::<String>();
         assert_eq!([taken(99), taken(9), taken(9), taken(9), taken(9)], ["{}", "ab", "a long one", "c", ""]);
         assert_eq!(queue.reply_bytes, 0);
+    }
+
+    #[cfg(feature = "service")]
+    #[test]
+    fn the_answer_to_the_handshake_follows_a_frame_that_has_left_in_part() {
+        for keep in [true, false] {
+            let (mut queue, mut batch) = (Outbound::default(), Batch::default());
+            queue.pong(frame("a pong"));
+            queue.gather(&mut batch);
+            queue.wrote(3);
+            queue.hold();
+            queue.reply(frame("early"));
+            assert!(queue.has_ready(), "the rest of the pong");
+            queue.gather(&mut batch);
+            assert_eq!(batch.bytes(), b" pong");
+            queue.wrote(2);
+            queue.release(frame("answer"), keep);
+            queue.gather(&mut batch);
+            assert_eq!(drain(&mut queue), if keep { "onganswerearly" } else { "onganswer" });
+        }
+    }
+
+    #[cfg(feature = "service")]
+    #[test]
+    fn nothing_but_the_rest_of_a_frame_leaves_before_the_answer_to_the_handshake() {
+        let (mut queue, mut batch) = (Outbound::default(), Batch::default());
+        queue.pong(frame("a pong"));
+        queue.gather(&mut batch);
+        queue.wrote(3);
+        queue.hold();
+        queue.reply(frame("early"));
+        queue.gather(&mut batch);
+        queue.wrote(batch.bytes().len());
+        assert!(!queue.has_ready());
+        queue.gather(&mut batch);
+        assert!(batch.bytes().is_empty());
+        queue.wrote(0);
+        queue.release(frame("answer"), true);
+        assert_eq!(drain(&mut queue), "answerearly");
     }
 
     #[test]
