@@ -102,6 +102,8 @@ pub(crate) enum ServerGone {
     Broken,
     #[error("the service is shutting down")]
     Shutdown,
+    #[error("a defect of the service")]
+    Panicked,
 }
 
 impl ServerLink {
@@ -367,6 +369,7 @@ impl ServerGone {
             Self::Violated => "violated",
             Self::Broken => "broken",
             Self::Shutdown => "shutdown",
+            Self::Panicked => "panicked",
         }
     }
 }
