@@ -123,6 +123,18 @@ impl Registry {
         may_resume: bool,
     ) -> Option<()> {
         let mut lapsing = self.lapsing.lock();
+        self.forget_lapsed(&mut lapsing);
+        if lapsing.len() >= self.most_waiting {
+            return None;
+        }
+        lapsing.push_back((Instant::now() + self.lapse, token));
+        drop(lapsing);
+        let resume = if may_resume { MayResume::Negotiated } else { MayResume::No };
+        self.connections.insert(token, Known::new(id, identity, None, resume));
+        Some(())
+    }
+
+    fn forget_lapsed(&self, lapsing: &mut VecDeque<(Instant, ConnectionToken)>) {
         let now = Instant::now();
         while lapsing.front().is_some_and(|(until, _)| *until <= now) {
             let (_, token) = lapsing.pop_front().expect("there is a front");
@@ -131,14 +143,6 @@ impl Registry {
                 channel.dispose();
             }
         }
-        if lapsing.len() >= self.most_waiting {
-            return None;
-        }
-        lapsing.push_back((now + self.lapse, token));
-        drop(lapsing);
-        let resume = if may_resume { MayResume::Negotiated } else { MayResume::No };
-        self.connections.insert(token, Known::new(id, identity, None, resume));
-        Some(())
     }
 
     /// Starts the transport of a negotiated connection.
@@ -148,6 +152,7 @@ impl Registry {
         identity: &Identity,
         transport: Transport,
     ) -> Result<Started, Unusable> {
+        self.forget_lapsed(&mut self.lapsing.lock());
         let mut known = self.connections.get_mut(&token).ok_or(Unusable::Unknown)?;
         if !known.identity.is_same_user(identity) {
             return Err(Unusable::Foreign);
@@ -270,6 +275,12 @@ impl Registry {
         if let Some(standing) = standing {
             standing.refuse();
         }
+    }
+
+    /// No more connections may have a transport.
+    #[cfg(feature = "service")]
+    pub(crate) fn is_full(&self) -> bool {
+        self.started.load(Relaxed) >= self.most_started
     }
 
     /// A place among the connections that have a transport, if there is one.
