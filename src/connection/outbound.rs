@@ -41,6 +41,8 @@ pub(super) struct Outbound {
     greeted: bool,
     /// What waits may not leave yet: the answer to the handshake goes before it.
     held: bool,
+    /// Somebody is to be told when fewer bytes of replies wait than this, unless it is zero.
+    ease_below: usize,
 }
 
 #[derive(Debug)]
@@ -297,11 +299,30 @@ impl Outbound {
         }
     }
 
-    /// What was held goes nowhere.
-    pub(super) fn give_up(&mut self) {
-        if std::mem::take(&mut self.held) {
+    /// What was held goes nowhere. Says whether anything was to be.
+    pub(super) fn give_up(&mut self) -> bool {
+        let was_held = std::mem::take(&mut self.held);
+        if was_held {
             self.discard();
         }
+        was_held
+    }
+
+    /// Has [`take_ease`](Self::take_ease) tell when fewer bytes of replies wait than this; false if it is so already.
+    #[cfg(feature = "service")]
+    pub(super) fn wait_for_ease(&mut self, below: usize) -> bool {
+        let waits = self.reply_bytes >= below;
+        self.ease_below = if waits { below } else { 0 };
+        waits
+    }
+
+    /// Tells once that little enough waits.
+    pub(super) fn take_ease(&mut self) -> bool {
+        let eases = self.reply_bytes < self.ease_below;
+        if eases {
+            self.ease_below = 0;
+        }
+        eases
     }
 
     /// Forgets everything that waits but what is being written, or has left in part. What is still to be said comes with

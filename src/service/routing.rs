@@ -23,7 +23,8 @@ pub(crate) enum Sticky<'a> {
 }
 
 impl Servers {
-    /// Chooses the server connection for a client: the one that carries the fewest, equals in turn. `None` if there is none that may.
+    /// Chooses the server connection for a client: the one that carries the fewest, equals in turn, of those that have room
+    /// if any has. `None` if there is none that may.
     ///
     /// Passed over are weak connections, those that have ended, and all of a server of which one has announced that it goes away: its others
     /// are about to.
@@ -93,13 +94,15 @@ impl Servers {
         };
         let start = self.turn.fetch_add(1, Ordering::Relaxed) % links.len().max(1);
         let (before, after) = links.split_at(start);
-        after.iter().chain(before).filter(fits).min_by_key(|link| link.client_count()).cloned()
+        // one that takes nothing more for now is the last choice
+        after.iter().chain(before).filter(fits).min_by_key(|link| (link.is_full(), link.client_count())).cloned()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::service::Message;
     use crate::service::{ClientOptions, ServerFacts, ServerKind, ServiceHub};
 
     fn link(servers: &Servers, server: &str, kind: ServerKind) -> Arc<ServerLink> {
@@ -144,6 +147,19 @@ mod tests {
         one.close(crate::service::ServerGone::Lost);
         assert!(servers.choose(Sticky::No).is_none());
         assert!(!servers.remove(&one) && servers.remove(&weak));
+    }
+
+    #[test]
+    fn a_connection_with_room_goes_before_one_without() {
+        let servers = Servers::default();
+        let (full, other) = (link(&servers, "a", ServerKind::Default), link(&servers, "b", ServerKind::Default));
+        bind(&other);
+        let payload = &[0; 2000];
+        full.send(&Message::ConnectionData { connection_id: "c", payload, ext: Default::default() });
+        for _ in 0..2 {
+            assert!(Arc::ptr_eq(&servers.choose(Sticky::No).unwrap(), &other));
+            assert!(Arc::ptr_eq(&servers.choose(Sticky::Required("a")).unwrap(), &full));
+        }
     }
 
     #[test]

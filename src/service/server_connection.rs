@@ -66,7 +66,7 @@ struct Outbound {
     /// The last answer to a WebSocket ping; a newer one takes its place.
     pong: Option<Vec<u8>>,
     /// Clients that are not read until there is room.
-    waiting: Vec<Arc<Link>>,
+    waiting: HashMap<ConnectionId, Arc<Link>>,
     /// Nothing more is taken in.
     finished: bool,
 }
@@ -225,7 +225,7 @@ impl ServerLink {
             return Err(SendRefused::Gone);
         }
         if outbound.size() > self.limit {
-            outbound.waiting.push(client.clone());
+            outbound.waiting.insert(*client.id(), client.clone());
             return Err(SendRefused::Full);
         }
         outbound.queue(message);
@@ -240,9 +240,24 @@ impl ServerLink {
         let mut outbound = self.outbound.lock();
         let is_crowded = !outbound.finished && outbound.size() > self.limit;
         if is_crowded {
-            outbound.waiting.push(client.clone());
+            outbound.waiting.insert(*client.id(), client.clone());
         }
         is_crowded
+    }
+
+    /// Clients that wait for room here.
+    #[cfg(test)]
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.outbound.lock().waiting.len()
+    }
+
+    /// A client no longer waits for room here.
+    pub(crate) fn waits_no_more(&self, client: &ConnectionId) {
+        let waiting = &mut self.outbound.lock().waiting;
+        waiting.remove(client);
+        if waiting.is_empty() {
+            *waiting = HashMap::new();
+        }
     }
 
     /// Sends what has to be said whatever waits: answers, who has come and gone. Nothing, if the server connection has ended. A server that
@@ -339,7 +354,7 @@ impl ServerLink {
         let waiting = std::mem::take(&mut outbound.waiting);
         drop(outbound);
         self.freed.notify_waiters();
-        waiting.iter().for_each(|client| client.resume());
+        waiting.values().for_each(|client| client.resume());
     }
 
     /// It has ended: takes nothing in any more, and gives the clients that it carried.
@@ -349,7 +364,7 @@ impl ServerLink {
             outbound.finished = true;
             std::mem::take(&mut outbound.waiting)
         };
-        waiting.iter().for_each(|client| client.resume());
+        waiting.values().for_each(|client| client.resume());
         let clients = self.clients.lock().take().unwrap_or_default();
         self.results.all_left(self);
         clients.into_values().collect()
