@@ -877,6 +877,7 @@ async fn a_server_is_asked_to_pause_for_a_client_that_reads_slowly_and_to_go_on(
         // one that goes while its server pauses
         send_until_paused(&mut server, &id).await;
         drop(client);
+        assert_eq!(flow_of(&server.hear().await), (&*id, 3));
         assert_eq!(text(&server.hear_code(5).await, 1), id);
         server.say(flow(&id, 2)).await;
         other.is_served(&mut server, &other_id).await;
@@ -1075,7 +1076,10 @@ async fn a_polling_client_for_which_more_than_a_megabyte_waits_is_ended() {
         for number in 0..16 {
             server.data(&id, numbered(number).as_bytes()).await;
         }
-        assert_eq!(flow_of(&server.hear().await), (&*id, 1));
+        assert_eq!(
+            [1, 3].map(|operation| (&*id, operation)),
+            [flow_of(&server.hear().await), flow_of(&server.hear().await)]
+        );
         assert_eq!(text(&server.hear_code(5).await, 1), id);
         assert_eq!(request(addr, "GET", &path, &header).await.2, format!("{COME_BACK}\u{1e}"));
     })

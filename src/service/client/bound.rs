@@ -105,7 +105,6 @@ impl Shared {
             state.phase = Phase::Asked;
         }
         self.leaves.store(false, Relaxed);
-        state.is_paused = false;
         (state.part, state.scanned) = (Vec::new(), 0);
         true
     }
@@ -126,6 +125,13 @@ impl Shared {
         }
         if !self.link.wait_for_ease(self.limits.ease()) {
             self.link.resume();
+        }
+    }
+
+    /// Lets a server go on that the client leaves: it waits at least for a while, with the end of the client as well, for what it may not send.
+    pub(super) fn end_pause(&self, server: &ServerLink) {
+        if std::mem::take(&mut self.state.lock().is_paused) {
+            server.send(&flow(&self.link, FLOW_RESUME));
         }
     }
 

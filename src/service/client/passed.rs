@@ -170,6 +170,7 @@ impl Passing {
 
     /// Tells a server that the client has left it, for another one if there is one.
     fn say_goodbye(&self, server: &ServerLink, to: Option<&ServerLink>) {
+        self.shared.end_pause(server);
         let headers = to.map(|to| (kept::MIGRATE_TO, vec![&**to.server_id()]));
         server.send(&Message::CloseConnection {
             connection_id: self.shared.link.id().as_str(),
@@ -341,10 +342,11 @@ impl Receive for Passing {
     fn closed(&mut self, link: &Arc<Link>, _: &CloseReason) {
         self.hub.lifetime.remove(link);
         self.wait_no_more();
-        if let Some(server) = self.server.take()
-            && server.unbind(link.id())
-        {
+        let Some(server) = self.server.take() else { return };
+        if server.unbind(link.id()) {
             self.say_goodbye(&server, None);
+        } else {
+            self.shared.end_pause(&server);
         }
     }
 }
@@ -536,7 +538,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pause_ends_once_half_is_taken_and_is_forgotten_by_a_move() {
+    async fn a_pause_ends_once_half_is_taken_or_the_client_leaves() {
         let (link, mut passing) = a_client();
         let (one, two) = (a_server(&passing, "a"), a_server(&passing, "b"));
         one.leave();
@@ -565,6 +567,6 @@ mod tests {
         passing.migrate();
         link.take_queued();
         passing.shared.ease(&three);
-        assert_eq!((sent(&two), sent(&three)), (vec!["close"], vec!["open", "data"]));
+        assert_eq!((sent(&two), sent(&three)), (vec!["resume", "close"], vec!["open", "data"]));
     }
 }
