@@ -34,6 +34,9 @@ pub(super) enum Verb {
     /// Lists the groups of a hub of a running server, or who is in one
     Groups(Groups),
     /// Has a running server close its connections, paced and with permission to connect again, and stop
+    ///
+    /// The process ends; whoever supervises it may start it again (`Restart=always`, a container's restart policy, Kubernetes). Where it is to
+    /// stay down, tell the supervisor to stop it: the server drains all the same.
     Drain(Drain),
     /// Asks the admin address of a server on this machine whether it is well, for container health checks
     Healthcheck(Healthcheck),
@@ -128,6 +131,9 @@ pub(super) struct Service {
     pub(super) connection_string: Option<String>,
     #[command(flatten)]
     pub(super) file: File,
+    /// Certificates of an authority to trust, in PEM; the configured certificate is trusted without
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca: Option<PathBuf>,
     /// Prints the answer for a program
     #[arg(long)]
     pub(super) json: bool,

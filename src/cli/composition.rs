@@ -105,10 +105,12 @@ impl Composition {
         let service = self.hubs.service.as_ref().map_or_else(by_query::nothing, Service::routes);
         let paths = config.hubs.iter().map(|(name, hub)| (name.clone(), hub.path.clone())).collect();
         let service = by_query::by_query(service, clients.clone(), paths);
-        let routes = [service].into_iter().chain(self.rest_routes(config)).fold(clients, Router::merge);
+        let rest = self.rest_routes(config).unwrap_or_else(|| self.health.api_routes());
+        let routes = clients.merge(service).merge(rest);
         let routes = match &config.signing {
             Some(keys) if config.preset => {
-                routes.merge(demo_routes(DemoOptions { hub: "chat".into(), keys: keys.clone() }))
+                let keys = config.signs_for_anybody().then(|| keys.clone());
+                routes.merge(demo_routes(DemoOptions { hub: "chat".into(), keys }))
             }
             _ => routes,
         };
@@ -120,6 +122,7 @@ impl Composition {
         let keys = config.signing.clone()?;
         let mut options = config.rest.clone();
         options.public_url = config.server.public_url.as_ref().map(|url| format!("{url}/"));
+        options.https = config.server.tls.is_some();
         let (stop, health) = (self.stop.clone(), self.health.clone());
         options.drain = Some(Hook::new(move || stop.cancel()));
         options.ready = Some(Hook::new(move || health.phase() == Phase::Ready));

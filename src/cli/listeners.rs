@@ -3,6 +3,7 @@
 use super::failure::Failure;
 use crate::config::Config;
 use listenfd::ListenFd;
+use socket2::{Domain, Socket, Type};
 use std::env;
 use std::io;
 use std::net::SocketAddr;
@@ -24,7 +25,7 @@ impl Listeners {
         let mut given = given()?;
         let named = given.iter().any(|socket| socket.is_admin);
         if given.is_empty() {
-            return Ok(Self { data: bind(&config.server.listen).await?, admin: bind(&config.admin).await? });
+            return Ok(Self { data: bind(&config.server.listen, config)?, admin: bind(&config.admin, config)? });
         }
         let mut listeners = Self { data: Vec::new(), admin: Vec::new() };
         let data = config.server.listen.len();
@@ -33,12 +34,12 @@ impl Listeners {
             (if is_admin { &mut listeners.admin } else { &mut listeners.data }).push(socket.listener);
         }
         if listeners.data.is_empty() {
-            listeners.data = bind(&config.server.listen).await?;
+            listeners.data = bind(&config.server.listen, config)?;
         }
         if listeners.admin.is_empty() {
-            listeners.admin = bind(&config.admin).await?;
+            listeners.admin = bind(&config.admin, config)?;
         }
-        config.check_reach(&addresses(&listeners.data)).map_err(Failure::failed)?;
+        config.check_reach(&addresses(&listeners.data)).map_err(|reach| Failure::failed(reach.what))?;
         Ok(listeners)
     }
 }
@@ -47,12 +48,30 @@ pub(super) fn addresses(listeners: &[TcpListener]) -> Vec<SocketAddr> {
     listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
 }
 
-async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, Failure> {
+fn bind(addresses: &[SocketAddr], config: &Config) -> Result<Vec<TcpListener>, Failure> {
     let mut listeners = Vec::with_capacity(addresses.len());
     for address in addresses {
-        listeners.push(TcpListener::bind(address).await.map_err(|e| Failure::failed(explain(*address, &e)))?);
+        // by itself an address of IPv6 that is everywhere takes IPv4 as well; what is configured apart is served apart
+        let is_taken = |other: &&SocketAddr| other.is_ipv4() && other.port() == address.port() && other.port() != 0;
+        let only_v6 =
+            address.is_ipv6() && config.server.listen.iter().chain(&config.admin).any(|other| is_taken(&other));
+        listeners.push(listen(*address, only_v6).map_err(|e| Failure::failed(explain(*address, &e)))?);
     }
     Ok(listeners)
+}
+
+fn listen(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if only_v6 {
+        socket.set_only_v6(true)?;
+    }
+    // as the runtime does: a server that starts again does not wait for what its predecessor has left; elsewhere it would share a port
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }
 
 fn explain(address: SocketAddr, e: &io::Error) -> String {
@@ -71,6 +90,9 @@ fn explain(address: SocketAddr, e: &io::Error) -> String {
         _ => format!("cannot listen on {address}: {e}"),
     }
 }
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
 
 /// A socket that was handed over.
 struct Given {

@@ -19,6 +19,7 @@ mod sources;
 mod systemd;
 mod tls;
 mod token;
+mod trust;
 
 use args::{Arguments, Verb};
 use clap::{CommandFactory, Parser};

@@ -10,9 +10,11 @@ use super::{print, systemd};
 use crate::ServeOptions;
 use crate::config::{Config, Format};
 use crate::observe::{Phase, log};
+use crate::transport::Served;
 use axum::Router;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -68,7 +70,9 @@ async fn run(config: &Config) -> Result<(), Failure> {
     let (data, admin) = (addresses(&listeners.data), addresses(&listeners.admin));
     let mut serving = Serving::default();
     for listener in listeners.admin {
-        serving.admin.serve(listener, composition.admin_routes(), ServeOptions::default(), None);
+        // whoever asks for figures at the very end is not worth a wait
+        let options = ServeOptions { shutdown_timeout: Duration::from_secs(1), ..ServeOptions::default() };
+        serving.admin.serve(listener, composition.admin_routes(), options, None);
     }
     let routes = composition.data_routes(config);
     for listener in listeners.data {
@@ -84,23 +88,30 @@ async fn run(config: &Config) -> Result<(), Failure> {
             other => Err(other),
         })?;
     }
-    tokio::select! {
-        () = told_to_stop(&mut signals, &composition.stop, certificate.as_deref()) => {}
-        () = systemd::watchdog() => {}
+    let by = tokio::select! {
+        by = told_to_stop(&mut signals, &composition.stop, certificate.as_deref()) => by,
+        never = systemd::watchdog() => match never {},
         end = serving.ended() => return end,
-    }
+    };
     tokio::select! {
         all_over = stop(config, &composition, serving) => if all_over { Ok(()) } else { Err(Failure::Cut) },
-        () = told_again(&mut signals) => Err(Failure::Impatient),
+        () = told_too_often(&mut signals, by) => Err(Failure::Impatient),
     }
 }
 
-async fn told_to_stop(signals: &mut Signals, stop: &CancellationToken, certificate: Option<&Certificate>) {
+/// Who told the server to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    Signal,
+    Api,
+}
+
+async fn told_to_stop(signals: &mut Signals, stop: &CancellationToken, certificate: Option<&Certificate>) -> By {
     loop {
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return By::Api,
             told = signals.next() => match (told, certificate) {
-                (Told::Stop, _) => return,
+                (Told::Stop, _) => return By::Signal,
                 (Told::Reload, Some(certificate)) => certificate.reload(),
                 (Told::Reload, None) => {}
             },
@@ -108,7 +119,16 @@ async fn told_to_stop(signals: &mut Signals, stop: &CancellationToken, certifica
     }
 }
 
-async fn told_again(signals: &mut Signals) {
+/// Waits for a signal from somebody who has sent one already. After a call of the API the first is a supervisor's, who knows nothing of it.
+async fn told_too_often(signals: &mut Signals, by: By) {
+    if by == By::Api {
+        next_stop(signals).await;
+        info!("told to stop, and stopping already; one more signal ends it at once");
+    }
+    next_stop(signals).await;
+}
+
+async fn next_stop(signals: &mut Signals) {
     while signals.next().await != Told::Stop {}
 }
 
@@ -122,14 +142,15 @@ async fn stop(config: &Config, composition: &Composition, serving: Serving) -> b
     tokio::time::sleep(server.drain_delay).await;
     // polls and posts of clients that are still there come over new connections
     let drained = composition.drain(server.drain_timeout).await;
-    serving.data.stop().await;
+    let answered = serving.data.stop().await;
     serving.admin.stop().await;
-    if drained {
+    let all_over = drained && answered;
+    if all_over {
         info!("stopped");
     } else {
-        warn!("stopped, with calls or connections cut that had not ended in time");
+        warn!("stopped, with calls, requests or connections cut that had not ended in time");
     }
-    drained
+    all_over
 }
 
 #[derive(Default)]
@@ -147,7 +168,7 @@ impl Serving {
             else => std::future::pending().await,
         };
         Err(Failure::failed(match ended {
-            Ok(Ok(())) => "a listener has ended".into(),
+            Ok(Ok(_)) => "a listener has ended".into(),
             Ok(Err(e)) => format!("a listener has ended: {e}"),
             Err(e) => format!("a listener has ended: {e}"),
         }))
@@ -157,7 +178,7 @@ impl Serving {
 /// Accept loops that stop together.
 #[derive(Default)]
 struct Group {
-    tasks: JoinSet<io::Result<()>>,
+    tasks: JoinSet<io::Result<Served>>,
     stop: CancellationToken,
 }
 
@@ -175,11 +196,16 @@ impl Group {
             serve = serve.with_security(certificate);
         }
         let serve = serve.with_graceful_shutdown(async move { stop.cancelled().await });
-        self.tasks.spawn(async move { serve.await });
+        self.tasks.spawn(serve.run());
     }
 
-    async fn stop(mut self) {
+    /// Returns whether every request was answered in time.
+    async fn stop(mut self) -> bool {
         self.stop.cancel();
-        while self.tasks.join_next().await.is_some() {}
+        let mut answered = true;
+        while let Some(ended) = self.tasks.join_next().await {
+            answered &= matches!(ended, Ok(Ok(Served::Whole)));
+        }
+        answered
     }
 }

@@ -3,7 +3,9 @@
 use super::args;
 use super::failure::Failure;
 use super::sources::{CONNECTION_STRING, connection_string, load, parse_connection_string};
+use super::trust::Trust;
 use crate::auth::{AccessKeys, Claims, ConnectionString, Credential};
+use crate::config::Config;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use std::time::{Duration, SystemTime};
@@ -15,34 +17,43 @@ pub(super) struct Service {
     /// What audiences begin with; with a slash at its end.
     audience_base: String,
     keys: AccessKeys,
+    trust: Trust,
 }
 
 impl Service {
     pub(super) fn find(args: &args::Service) -> Result<Self, Failure> {
+        let trust = args.ca.as_deref().map(Trust::authority).transpose()?;
         if let Some(text) = &args.connection_string {
-            return Self::of(&parse_connection_string(text, "--connection-string")?);
+            return Self::of(&parse_connection_string(text, "--connection-string")?, trust);
         }
         let file = args.file.config.as_deref();
         if let (None, Some(text)) = (file, connection_string()) {
-            return Self::of(&parse_connection_string(&text, CONNECTION_STRING)?);
+            return Self::of(&parse_connection_string(&text, CONNECTION_STRING)?, trust);
         }
-        let config = load(file, Vec::new())?;
+        Self::configured(&load(file, Vec::new())?, trust)
+    }
+
+    /// The server of this configuration, on this machine: its public address may lead to another one.
+    fn configured(config: &Config, trust: Option<Trust>) -> Result<Self, Failure> {
         let Some(key) = config.keys.first() else {
             return Err(Failure::failed("there is no access key: set `keys.primary`, or give --connection-string"));
         };
         let url = config.url();
         let string = ConnectionString::new(&url, key.reveal())
             .map_err(|e| Failure::failed(format!("no connection string can be made for {url}: {e}")))?;
-        Self::of(&string)
+        let own = config.server.tls.as_ref().map(|tls| Trust::Own(tls.leaf.clone()));
+        let service = Self::of(&string, trust.or(own))?;
+        Ok(Self { base: format!("{}/", config.own_url()), ..service })
     }
 
-    fn of(string: &ConnectionString) -> Result<Self, Failure> {
+    fn of(string: &ConnectionString, trust: Option<Trust>) -> Result<Self, Failure> {
         let Credential::AccessKey(key) = string.credential() else {
             return Err(Failure::failed("the connection string has no AccessKey, which is needed here"));
         };
         let keys = AccessKeys::new([key]).map_err(|e| Failure::failed(e.to_string()))?;
         let slash = |url: String| if url.ends_with('/') { url } else { format!("{url}/") };
-        Ok(Self { base: slash(string.server_base()), audience_base: slash(string.audience_base()), keys })
+        let (base, audience_base) = (slash(string.server_base()), slash(string.audience_base()));
+        Ok(Self { base, audience_base, keys, trust: trust.unwrap_or_default() })
     }
 
     pub(super) fn sign(&self, path_and_query: &str, claims: &[(&str, &str)], lifetime: Duration) -> Signed {
@@ -62,13 +73,18 @@ impl Service {
     ) -> Result<Value, Failure> {
         let token = self.sign(path, &[], Duration::from_secs(300)).token;
         let url = format!("{}{path}?api-version={API_VERSION}{query}", self.base);
-        let client = client()?;
+        let client = client(&self.trust)?;
         let mut request = client.request(method, &url).bearer_auth(token);
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
         let unreachable = |e: reqwest::Error| {
-            Failure::failed(format!("{} cannot be reached: {}; does the server run there?", self.base, innermost(&e)))
+            let cause = innermost(&e);
+            let remedy = match cause.contains("certificate") {
+                true => "for a server whose certificate this machine does not trust, name its authority by --ca",
+                false => "does the server run there?",
+            };
+            Failure::failed(format!("{} cannot be reached: {cause}; {remedy}", self.base))
         };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
@@ -108,13 +124,13 @@ pub(super) struct Signed {
     pub(super) expires: SystemTime,
 }
 
-pub(super) fn client() -> Result<reqwest::Client, Failure> {
-    reqwest::Client::builder()
+pub(super) fn client(trust: &Trust) -> Result<reqwest::Client, Failure> {
+    let builder = reqwest::Client::builder()
         .timeout(Duration::from_secs(30))
         .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .map_err(|e| Failure::failed(format!("cannot make an HTTP client: {}", innermost(&e))))
+        .redirect(reqwest::redirect::Policy::none());
+    let built = trust.apply(builder)?.build();
+    built.map_err(|e| Failure::failed(format!("cannot make an HTTP client: {}", innermost(&e))))
 }
 
 /// The cause that says something: the outer ones only say that something failed.

@@ -4,17 +4,28 @@ use super::failure::Failure;
 use crate::auth::{ConnectionString, Credential};
 use crate::config::{Config, File, Secret, Setting, Sources};
 use std::env;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 /// Reads and checks the configuration. Without a file, and without a hub or the service in the environment, it is the development preset.
 pub(super) fn load(file: Option<&Path>, flags: Vec<Setting>) -> Result<Config, Failure> {
+    Ok(Config::load(&sources(file, flags)?, connection_key()?)?)
+}
+
+/// Only where health is served.
+pub(super) fn admin(file: Option<&Path>) -> Result<Vec<SocketAddr>, Failure> {
+    Ok(Config::admin(&sources(file, Vec::new())?)?)
+}
+
+fn sources(file: Option<&Path>, flags: Vec<Setting>) -> Result<Sources, Failure> {
     let mut settings = environment()?;
     let is_configured = |setting: &Setting| setting.is_below("hubs") || setting.is_below("service");
     let preset = file.is_none() && !settings.iter().any(is_configured);
     settings.extend(flags);
     let file = file.map(File::read).transpose()?;
-    let sources = Sources { preset, file, settings };
-    Ok(Config::load(&sources, connection_key()?)?)
+    let guarded =
+        GUARDED.iter().map(PathBuf::from).chain(env::var_os("CREDENTIALS_DIRECTORY").map(Into::into)).collect();
+    Ok(Sources { preset, file, settings, guarded })
 }
 
 /// The connection string that application servers are configured with, if there is one.
@@ -47,4 +58,6 @@ fn environment() -> Result<Vec<Setting>, Failure> {
     Ok(variables.iter().filter_map(|(name, text)| Setting::of_variable(name, text)).collect())
 }
 
+/// Where container platforms put secrets, with modes of their own; systemd says where it does.
+const GUARDED: [&str; 2] = ["/run/secrets", "/var/run/secrets"];
 pub(super) const CONNECTION_STRING: &str = "Azure__SignalR__ConnectionString";

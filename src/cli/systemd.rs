@@ -1,6 +1,7 @@
 //! What the service manager is told. Without one all of this does nothing.
 
 use sd_notify::NotifyState;
+use std::convert::Infallible;
 use std::time::Duration;
 use tracing::warn;
 
@@ -13,7 +14,7 @@ pub(super) fn stopping() {
 }
 
 /// Says that the process is alive, twice in the time that the manager gives it: as long as the runtime gets round to it.
-pub(super) async fn watchdog() {
+pub(super) async fn watchdog() -> Infallible {
     let mut usec = 0;
     if !sd_notify::watchdog_enabled(false, &mut usec) || usec == 0 {
         return std::future::pending().await;

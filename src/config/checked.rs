@@ -11,8 +11,8 @@ use crate::service::ServiceOptions;
 use crate::{Cors, ServeOptions};
 use axum::http::Uri;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A configuration that can be served.
@@ -74,27 +74,54 @@ impl Problem {
         let keys = key.split('.').filter(|key| !key.is_empty());
         Self { path: section.iter().copied().chain(keys).map(Into::into).collect(), what: what.into() }
     }
+
+    fn at_its_place(self, sources: &Sources) -> ConfigError {
+        let place: Option<Place> = sources.nearest_place(&self.path);
+        ConfigError::new(self.what).at_some(place)
+    }
+}
+
+/// What an operator should know.
+pub(super) struct Warnings<'s> {
+    texts: Vec<String>,
+    guarded: &'s [PathBuf],
+}
+
+impl<'s> Warnings<'s> {
+    fn new(guarded: &'s [PathBuf]) -> Self {
+        Self { texts: Vec::new(), guarded }
+    }
+
+    pub(super) fn push(&mut self, text: String) {
+        self.texts.push(text);
+    }
+
+    /// A secret has been read from here.
+    fn read_secret(&mut self, path: &Path) {
+        if is_world_readable(path) && !self.guarded.iter().any(|folder| path.starts_with(folder)) {
+            self.push(format!("{} can be read by everybody on this machine: chmod o-r {0}", path.display()));
+        }
+    }
 }
 
 impl Config {
-    /// Reads and checks all of it. `connection_string` gives the access key where no other does.
+    /// Reads and checks all of it. A connection string gives the access key where no other does but the preset's.
     pub(crate) fn load(sources: &Sources, connection_key: Option<Secret>) -> Result<Self, ConfigError> {
         let raw = sources.merge()?;
-        let mut warnings = Vec::new();
+        let mut warnings = Warnings::new(&sources.guarded);
+        let connection_key = connection_key.filter(|_| !sources.preset || !sources.sets("keys"));
         Self::check(raw, sources.preset, connection_key, &mut warnings)
-            .map(|config| Self { warnings, ..config })
-            .map_err(|problem| {
-                let place: Option<Place> = sources.nearest_place(&problem.path);
-                ConfigError::new(problem.what).at_some(place)
-            })
+            .map(|config| Self { warnings: warnings.texts, ..config })
+            .map_err(|problem| problem.at_its_place(sources))
     }
 
-    fn check(
-        raw: Raw,
-        preset: bool,
-        connection_key: Option<Secret>,
-        warnings: &mut Vec<String>,
-    ) -> Result<Self, Problem> {
+    /// Reads where metrics and health are served, and nothing else.
+    pub(crate) fn admin(sources: &Sources) -> Result<Vec<SocketAddr>, ConfigError> {
+        let raw = sources.admin()?;
+        addresses(&raw.listen, "admin.listen").map_err(|problem| problem.at_its_place(sources))
+    }
+
+    fn check(raw: Raw, preset: bool, connection_key: Option<Secret>, warnings: &mut Warnings) -> Result<Self, Problem> {
         let server = Server::check(raw.server, warnings)?;
         let mut keys = keys(raw.keys, warnings)?;
         if let Some(key) = connection_key
@@ -121,33 +148,65 @@ impl Config {
             preset,
             warnings: Vec::new(),
         };
-        config.check_reach(&config.server.listen).map_err(|what| Problem::new("server.listen", what))?;
+        config.check_reach(&config.server.listen).map_err(|Reach { key, what }| Problem::new(key, what))?;
         Ok(config)
     }
 
     /// Whether these addresses may be served: what anybody can sign for stays on this machine.
-    pub(crate) fn check_reach(&self, addresses: &[SocketAddr]) -> Result<(), String> {
-        let Some(open) = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback()) else {
-            return Ok(());
-        };
+    pub(crate) fn check_reach(&self, addresses: &[SocketAddr]) -> Result<(), Reach> {
+        let Some((key, open)) = self.reached_by_others(addresses) else { return Ok(()) };
+        let refuse = |what: String| Err(Reach { key, what });
         if self.keys.iter().any(|key| key.reveal() == DEVELOPMENT_KEY) {
-            return Err(format!(
-                "{open} can be reached by others, and the access key is the well-known one of the emulator: anybody could sign with it. \
-                 Set `keys.primary` (or HUBWIRE_KEYS__PRIMARY) to one of your own, as `head -c 33 /dev/urandom | base64` prints, or listen on 127.0.0.1"
+            return refuse(format!(
+                "{open}, and the access key is the well-known one of the emulator: anybody could sign with it. \
+                 Set `keys.primary` (or HUBWIRE_KEYS__PRIMARY) to one of your own, as `head -c 33 /dev/urandom | base64` prints, or serve \
+                 this machine only"
+            ));
+        }
+        if let Some((name, _)) = self.hubs.iter().find(|(_, hub)| hub.well_known_issuer) {
+            return refuse(format!(
+                "{open}, and `secret` of [hubs.{name}.issuer] is the well-known key of the emulator: anybody could sign with it. Take \
+                 another, or serve this machine only"
             ));
         }
         if self.preset {
-            return Err(format!(
-                "{open} can be reached by others, and the development preset is open to everybody: start from `hubwire default-config` \
-                 and give it by --config, or listen on 127.0.0.1"
+            return refuse(format!(
+                "{open}, and the development preset is open to everybody: start from `hubwire default-config` \
+                 and give it by --config, or serve this machine only"
             ));
         }
         Ok(())
     }
 
-    /// The URL that clients use, if it is not another one's to say (a proxy's).
+    /// Whether everybody can sign what this server signs: only then a token may be shown.
+    pub(crate) fn signs_for_anybody(&self) -> bool {
+        self.keys.first().is_some_and(|key| key.reveal() == DEVELOPMENT_KEY)
+    }
+
+    /// Whether others than this machine get here, and which setting says so.
+    fn reached_by_others(&self, addresses: &[SocketAddr]) -> Option<(&'static str, String)> {
+        if let Some(open) = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback()) {
+            return Some(("server.listen", format!("{open} can be reached by others")));
+        }
+        let public_url = self.server.public_url.as_deref().filter(|url| !is_of_this_machine(url));
+        if let Some(url) = public_url {
+            return Some(("server.public_url", format!("`server.public_url` says that others come by {url}")));
+        }
+        if self.server.trusted_proxies.is_empty() {
+            return None;
+        }
+        Some(("server.trusted_proxies", "`server.trusted_proxies` says that a proxy brings others".into()))
+    }
+
+    /// The URL that clients use: that of a proxy, if there is one.
     pub(crate) fn url(&self) -> String {
         self.url_at(&self.server.listen)
+    }
+
+    /// Where this machine reaches its own server, whatever is in front of that.
+    pub(crate) fn own_url(&self) -> String {
+        let scheme = if self.server.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", reachable(self.server.listen[0]))
     }
 
     /// The same for a server that listens here: its port may have been free to choose.
@@ -167,8 +226,32 @@ impl Config {
     }
 }
 
+/// Why something may not be served.
+#[derive(Debug)]
+pub(crate) struct Reach {
+    key: &'static str,
+    pub(crate) what: String,
+}
+
+fn is_of_this_machine(url: &str) -> bool {
+    let uri = url.parse::<Uri>().ok();
+    let host = uri.as_ref().and_then(Uri::host).unwrap_or_default().trim_matches(['[', ']']).to_ascii_lowercase();
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+/// Where to ask a server that listens everywhere.
+pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => (Ipv4Addr::LOCALHOST, v4.port()).into(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => (Ipv6Addr::LOCALHOST, v6.port()).into(),
+        other => other,
+    }
+}
+
 impl Server {
-    fn check(raw: raw::Server, warnings: &mut Vec<String>) -> Result<Self, Problem> {
+    fn check(raw: raw::Server, warnings: &mut Warnings) -> Result<Self, Problem> {
         let problem = |key: &str, what: String| Err(Problem::new(&format!("server.{key}"), what));
         if raw.listen.is_empty() {
             return problem("listen", "`server.listen` has to name an address, such as \"127.0.0.1:8888\"".into());
@@ -176,9 +259,7 @@ impl Server {
         let tls = match (&raw.tls_certificate, &raw.tls_key) {
             (None, None) => None,
             (Some(certificate), Some(key)) => {
-                if is_world_readable(key) {
-                    warnings.push(readable(key));
-                }
+                warnings.read_secret(key);
                 Some(Tls::read(certificate, key).map_err(|e| {
                     let at = if e.is_about_key() { "server.tls_key" } else { "server.tls_certificate" };
                     Problem::new(at, e.to_string())
@@ -219,6 +300,14 @@ fn signing(keys: &[Secret]) -> Result<Option<AccessKeys>, Problem> {
     if keys.is_empty() {
         return Ok(None);
     }
+    let unprintable = |key: &Secret| key.reveal().contains(';') || key.reveal().trim() != key.reveal();
+    if let Some(number) = keys.iter().position(unprintable) {
+        let what = format!(
+            "[keys]: access key {} has a `;` in it, or blanks around it: no connection string could hold it, as `;` ends a value there",
+            number + 1
+        );
+        return Err(Problem::new(["keys.primary", "keys.secondary"][number.min(1)], what));
+    }
     AccessKeys::new(keys.iter().map(Secret::reveal)).map(Some).map_err(|e| {
         let at = match e {
             AccessKeyError::Short { number: 2, .. } => "keys.secondary",
@@ -228,11 +317,7 @@ fn signing(keys: &[Secret]) -> Result<Option<AccessKeys>, Problem> {
     })
 }
 
-pub(super) fn readable(path: &Path) -> String {
-    format!("{} can be read by everybody on this machine: chmod o-r {0}", path.display())
-}
-
-fn keys(raw: raw::Keys, warnings: &mut Vec<String>) -> Result<Vec<Secret>, Problem> {
+fn keys(raw: raw::Keys, warnings: &mut Warnings) -> Result<Vec<Secret>, Problem> {
     let primary = secret("keys.primary", raw.primary, raw.primary_file.as_deref(), warnings)?;
     let secondary = secret("keys.secondary", raw.secondary, raw.secondary_file.as_deref(), warnings)?;
     if primary.is_none() && secondary.is_some() {
@@ -249,7 +334,7 @@ pub(super) fn secret(
     path: &str,
     inline: Option<Secret>,
     file: Option<&Path>,
-    warnings: &mut Vec<String>,
+    warnings: &mut Warnings,
 ) -> Result<Option<Secret>, Problem> {
     let Some(file) = file else { return Ok(inline) };
     let at_file = format!("{path}_file");
@@ -258,9 +343,7 @@ pub(super) fn secret(
     }
     let found =
         Secret::read(file).map_err(|e| Problem::new(&at_file, format!("`{at_file}`: {} {e}", file.display())))?;
-    if is_world_readable(file) {
-        warnings.push(readable(file));
-    }
+    warnings.read_secret(file);
     Ok(Some(found))
 }
 
@@ -289,7 +372,9 @@ fn public_url(text: String) -> Result<String, Problem> {
             && uri.query().is_none()
     });
     if good.is_none() {
-        let what = format!("`server.public_url`: `{text}` has to be scheme and host, such as \"https://hub.example\"");
+        // a name and a password may stand before the host
+        let shown = if text.contains('@') { "it".into() } else { format!("`{text}`") };
+        let what = format!("`server.public_url`: {shown} has to be scheme and host, such as \"https://hub.example\"");
         return Err(Problem::new("server.public_url", what));
     }
     Ok(text.trim_end_matches('/').to_owned())

@@ -1,8 +1,9 @@
-use super::checked::{Problem, secret};
+use super::checked::{Problem, Warnings, secret};
 use super::error::nearest;
 use super::raw::{self, Permission, Who};
-use crate::auth::{AccessKeys, ClientTokens};
-use crate::relay::{Action, RelayOptions};
+use super::secret::Secret;
+use crate::auth::{AccessKeys, ClientTokens, DEVELOPMENT_KEY};
+use crate::relay::{Action, RelayOptions, Subject};
 use crate::{AuthenticationRefresh, BearerError, HubOptions, JwtBearer, JwtBearerBuilder, Permissions, Policy};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,13 +17,15 @@ pub(crate) struct Hub {
     pub(crate) anonymous: bool,
     /// Finds out who a client is by its token: one that is signed with an access key, or of the issuer.
     pub(crate) bearer: Option<JwtBearer>,
+    /// The issuer's secret is the one that everybody knows.
+    pub(crate) well_known_issuer: bool,
 }
 
 impl Hub {
     pub(super) fn check_all(
         raw: BTreeMap<String, raw::Hub>,
         keys: Option<&AccessKeys>,
-        warnings: &mut Vec<String>,
+        warnings: &mut Warnings,
     ) -> Result<BTreeMap<String, Self>, Problem> {
         let mut hubs: BTreeMap<String, Self> = BTreeMap::new();
         for (name, raw) in raw {
@@ -43,7 +46,7 @@ impl Hub {
         internal: &str,
         raw: raw::Hub,
         keys: Option<&AccessKeys>,
-        warnings: &mut Vec<String>,
+        warnings: &mut Warnings,
     ) -> Result<Self, Problem> {
         let problem = |(key, what): Wrong| Problem::below(&["hubs", name], key, format!("[hubs.{name}]: {what}"));
         check_entrance(&raw, keys.is_some()).map_err(problem)?;
@@ -62,8 +65,13 @@ impl Hub {
         options.max_members = raw.max_members;
         let anonymous = raw.anonymous;
         let (issuer, hub) = hub_options(name, raw, warnings).map_err(problem)?;
-        let bearer = bearer(name, own, issuer, warnings)?;
-        Ok(Self { path, options: options.with_hub(hub), anonymous, bearer })
+        let secret = match &issuer {
+            Some(raw) => issuer_secret(name, raw, warnings)?,
+            None => None,
+        };
+        let well_known_issuer = secret.as_ref().is_some_and(|secret| secret.reveal() == DEVELOPMENT_KEY);
+        let bearer = bearer(name, own, issuer, secret, warnings)?;
+        Ok(Self { path, options: options.with_hub(hub), anonymous, bearer, well_known_issuer })
     }
 }
 
@@ -123,11 +131,7 @@ fn path(written: Option<&str>, name: &str) -> Result<String, Wrong> {
 }
 
 /// The options of the hub itself, and what is left: the issuer.
-fn hub_options(
-    name: &str,
-    raw: raw::Hub,
-    warnings: &mut Vec<String>,
-) -> Result<(Option<raw::Issuer>, HubOptions), Wrong> {
+fn hub_options(name: &str, raw: raw::Hub, warnings: &mut Warnings) -> Result<(Option<raw::Issuer>, HubOptions), Wrong> {
     let raw::Hub { connection, mut transport, max_parallel_invocations, max_running_calls, .. } = raw;
     for (key, is_nothing) in [
         ("max_parallel_invocations", max_parallel_invocations == 0),
@@ -173,7 +177,8 @@ fn bearer(
     name: &str,
     own: Option<ClientTokens>,
     raw: Option<raw::Issuer>,
-    warnings: &mut Vec<String>,
+    secret: Option<Secret>,
+    warnings: &mut Warnings,
 ) -> Result<Option<JwtBearer>, Problem> {
     let builder = match own {
         Some(own) => JwtBearer::builder().other(own),
@@ -181,22 +186,26 @@ fn bearer(
         None => JwtBearer::builder(),
     };
     match raw {
-        Some(raw) => issuer(name, builder, raw, warnings).map(Some),
+        Some(raw) => issuer(name, builder, raw, secret, warnings).map(Some),
         // it has a source, which cannot fail
         None => Ok(builder.build().ok()),
     }
+}
+
+fn issuer_secret(name: &str, raw: &raw::Issuer, warnings: &mut Warnings) -> Result<Option<Secret>, Problem> {
+    secret(&format!("hubs.{name}.issuer.secret"), raw.secret.clone(), raw.secret_file.as_deref(), warnings)
 }
 
 fn issuer(
     name: &str,
     builder: JwtBearerBuilder,
     raw: raw::Issuer,
-    warnings: &mut Vec<String>,
+    secret: Option<Secret>,
+    warnings: &mut Warnings,
 ) -> Result<JwtBearer, Problem> {
     let path = format!("hubs.{name}.issuer");
     let section = ["hubs", name, "issuer"];
     let problem = |key: &str, what: String| Problem::below(&section, key, format!("[{path}]: {what}"));
-    let secret = secret(&format!("{path}.secret"), raw.secret, raw.secret_file.as_deref(), warnings)?;
     let keyless =
         secret.is_none() && raw.public_key_file.is_none() && raw.jwks_file.is_none() && raw.jwks_url.is_none();
     if keyless {
@@ -245,7 +254,7 @@ fn permissions(name: &str, raw: &[Permission]) -> Result<Permissions, Problem> {
     let mut permissions = Permissions::default();
     for (at, permission) in raw.iter().enumerate() {
         for action in permission.may.as_slice() {
-            check_action(action).map_err(|what| {
+            check_action(action).and_then(|()| check_names(action, permission.names.as_slice())).map_err(|what| {
                 let index = at.to_string();
                 Problem::below(
                     &["hubs", name, "permissions", &index],
@@ -272,6 +281,17 @@ fn check_action(action: &str) -> Result<(), String> {
             format!("`may`: `{action}` is nothing that one may do: allowed are \"*\", {}", super::error::listed(&known))
         }
     })
+}
+
+/// What is about nothing cannot be limited to names: it would grant nothing.
+fn check_names(action: &str, names: &[String]) -> Result<(), String> {
+    let has_names = Action::named(action).is_none_or(|action| action.subject() != Subject::Nothing);
+    if has_names || names.iter().any(|name| name == "*") {
+        return Ok(());
+    }
+    Err(format!(
+        "`names`: `{action}` is about no name, so this would grant nothing: grant it in an entry of its own, without `names`"
+    ))
 }
 
 fn policy(who: &Who) -> Policy {

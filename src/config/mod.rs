@@ -14,7 +14,7 @@ mod sources;
 mod tests;
 mod tls;
 
-pub(crate) use checked::Config;
+pub(crate) use checked::{Config, reachable};
 pub(crate) use error::ConfigError;
 pub(crate) use hub::Hub;
 pub(crate) use memory::Memory;

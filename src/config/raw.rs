@@ -6,8 +6,11 @@ use crate::rest::RestOptions;
 use crate::service::{ClientOptions, ServiceOptions};
 use crate::units;
 use crate::{ConnectionOptions, HubOptions, ServeOptions, SlowReceiver, TransportOptions};
-use serde::Deserialize;
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,9 +28,17 @@ pub(super) struct Raw {
     pub(super) hubs: BTreeMap<String, Hub>,
 }
 
+/// What is needed to ask a server how it is.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct OnlyAdmin {
+    pub(super) admin: Admin,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Server {
+    #[serde(deserialize_with = "addresses")]
     pub(super) listen: Vec<String>,
     pub(super) public_url: Option<String>,
     pub(super) trusted_proxies: Vec<IpAddr>,
@@ -60,6 +71,7 @@ impl Default for Server {
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Admin {
+    #[serde(deserialize_with = "addresses")]
     pub(super) listen: Vec<String>,
 }
 
@@ -279,6 +291,27 @@ impl OneOrMore {
             Self::More(more) => more,
         }
     }
+}
+
+/// One, or a list.
+fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Addresses;
+    impl<'de> Visitor<'de> for Addresses {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an address such as \"127.0.0.1:8888\", or a list of such")
+        }
+
+        fn visit_str<E: Error>(self, one: &str) -> Result<Vec<String>, E> {
+            Ok(vec![one.into()])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Vec<String>, A::Error> {
+            Vec::deserialize(SeqAccessDeserializer::new(list))
+        }
+    }
+    deserializer.deserialize_any(Addresses)
 }
 
 fn anything() -> OneOrMore {

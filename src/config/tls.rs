@@ -11,6 +11,8 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 pub(crate) struct Tls {
     certificate: PathBuf,
     key: PathBuf,
+    /// The first certificate, which the key belongs to.
+    pub(crate) leaf: CertificateDer<'static>,
     pub(crate) config: Arc<ServerConfig>,
 }
 
@@ -24,9 +26,9 @@ impl Tls {
         let chain = CertificateDer::pem_file_iter(certificate)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .map_err(|e| unusable(&e))?;
-        if chain.is_empty() {
+        let Some(leaf) = chain.first().cloned() else {
             return Err(unusable(&"it holds no certificate in PEM"));
-        }
+        };
         let private = PrivateKeyDer::from_pem_file(key)
             .map_err(|e| TlsError::Key { path: key.into(), problem: e.to_string() })?;
         let mut config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
@@ -36,7 +38,7 @@ impl Tls {
             .with_single_cert(chain, private)
             .map_err(|e| TlsError::Pair { certificate: certificate.into(), key: key.into(), problem: e.to_string() })?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { certificate: certificate.into(), key: key.into(), config: config.into() })
+        Ok(Self { certificate: certificate.into(), key: key.into(), leaf, config: config.into() })
     }
 
     /// Reads the same files again.

@@ -25,18 +25,25 @@ impl Health {
         [Phase::Starting, Phase::Ready, Phase::Draining][usize::from(self.0.load(Relaxed)) % 3]
     }
 
-    /// `/healthz`: the process answers. `/readyz`: it wants clients.
+    /// `/healthz` and `/api/health`, where Azure's is: the process answers. `/readyz`: it wants clients.
     pub(crate) fn routes<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
         let health = self.clone();
-        Router::new().route("/healthz", get(|| async { "ok\n" })).route(
-            "/readyz",
-            get(move || async move {
-                match health.phase() {
-                    Phase::Ready => (StatusCode::OK, "ready\n"),
-                    Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
-                    Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-                }
-            }),
-        )
+        let alive = get(|| async { StatusCode::OK });
+        let ready = get(move || async move { health.readiness() });
+        Router::new().route("/healthz", get(|| async { "ok\n" })).route("/api/health", alive).route("/readyz", ready)
+    }
+
+    /// What the REST API has at `/api/health`, for where there is no such API: whether it wants clients.
+    pub(crate) fn api_routes<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
+        let health = self.clone();
+        Router::new().route("/api/health", get(move || async move { health.readiness().0 }))
+    }
+
+    fn readiness(&self) -> (StatusCode, &'static str) {
+        match self.phase() {
+            Phase::Ready => (StatusCode::OK, "ready\n"),
+            Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
+            Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{HubMetrics, ServerMetrics};
 use axum::Router;
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use prometheus_client::collector::Collector;
@@ -46,12 +46,15 @@ impl Exposition {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(self));
         let registry = Arc::new(registry);
-        let show = move || {
+        let show = move |headers: HeaderMap| {
             let registry = registry.clone();
             async move {
                 let mut text = String::new();
                 encode(&mut text, &registry).expect("a String takes all text");
-                ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response()
+                match takes_open_metrics(&headers) {
+                    true => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+                    false => ([(header::CONTENT_TYPE, PLAIN)], plain(&text)).into_response(),
+                }
             }
         };
         Router::new().route("/metrics", get(show))
@@ -105,6 +108,40 @@ impl Collector for Exposition {
         }
         servers(&mut encoder, &hubs)
     }
+}
+
+/// Whether it was asked for by name: a browser, or a scraper from before it, would not know what to do with it.
+fn takes_open_metrics(headers: &HeaderMap) -> bool {
+    let ranges = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    ranges.flat_map(|list| list.split(',')).any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let named = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/openmetrics-text"));
+        named && !parts.any(|part| part.strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0)))
+    })
+}
+
+/// The same in the older format, in which the lines above a counter name it as its samples do, and there are no units and no mark at the
+/// end.
+fn plain(text: &str) -> String {
+    // HELP stands before TYPE, which says whether it is a counter
+    let counters: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines() {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some("UNIT" | "EOF"), ..) => {}
+            (Some("#"), Some(word), Some(name), Some(rest)) => {
+                let total = if counters.contains(&name) { "_total" } else { "" };
+                out.push_str(&format!("# {word} {name}{total} {rest}\n"));
+            }
+            _ => {
+                out.push_str(line);
+                out.push('\n');
+            }
+        }
+    }
+    out
 }
 
 /// The application servers of the service's hubs.
@@ -182,6 +219,7 @@ const SERVER_COUNTERS: [Row<ServerMetrics>; 5] = [
 ];
 const GAUGE: prometheus_client::metrics::MetricType = prometheus_client::metrics::MetricType::Gauge;
 const COUNTER: prometheus_client::metrics::MetricType = prometheus_client::metrics::MetricType::Counter;
+const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 impl fmt::Debug for Exposition {

@@ -1,6 +1,8 @@
 use super::{Action, Relay, RelayOptions};
 use crate::{Caller, Connection, FromConnection, HubError, HubResult, Items};
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 use tracing::{debug, warn};
 
 /// Asks the permission table in the name of the caller.
@@ -43,12 +45,14 @@ impl Guard {
         Err(HubError::client(self.refusal(action, name)))
     }
 
-    /// The log sees who, at a level that operators look at; a client that tries for ever is not to fill it.
+    /// The log sees who, at a level that operators look at; neither a client that tries for ever is to fill it, nor are many that try once.
     fn log(&self, action: Action, name: &str) {
         let refusals = self.items.get_or_default::<Refusals>().0.fetch_add(1, Ordering::Relaxed);
         let (connection, user, action) = (self.caller.id(), self.caller.user_id(), action.name());
-        if refusals < LOGGED {
-            warn!(connection, user, action, name = ?name, "a permission was refused");
+        if refusals < LOGGED
+            && let Some(unlogged) = self.relay.warnings().take(Instant::now())
+        {
+            warn!(connection, user, action, name = ?name, unlogged, "a permission was refused");
         } else {
             debug!(connection, user, action, name = ?name, "a permission was refused again");
         }
@@ -65,8 +69,38 @@ impl Guard {
     }
 }
 
+/// Warnings of a hub: so many a minute.
+#[derive(Debug, Default)]
+pub(super) struct Warnings(Mutex<Minute>);
+
+#[derive(Debug, Default)]
+struct Minute {
+    began: Option<Instant>,
+    logged: u32,
+    /// Those that were left out since the last that was logged.
+    unlogged: u64,
+}
+
+impl Warnings {
+    /// Whether there is room for one more; then how many had none before it.
+    fn take(&self, now: Instant) -> Option<u64> {
+        let mut minute = self.0.lock();
+        if minute.began.is_none_or(|began| now.saturating_duration_since(began) >= Duration::from_secs(60)) {
+            (minute.began, minute.logged) = (Some(now), 0);
+        }
+        if minute.logged == LOGGED_IN_A_MINUTE {
+            minute.unlogged += 1;
+            return None;
+        }
+        minute.logged += 1;
+        Some(std::mem::take(&mut minute.unlogged))
+    }
+}
+
 /// Refusals of one connection that are logged for everybody to see.
 const LOGGED: u32 = 10;
+/// The same of all connections of a hub together.
+const LOGGED_IN_A_MINUTE: u32 = 60;
 
 #[cfg(test)]
 mod tests {
@@ -83,6 +117,16 @@ mod tests {
 
     fn refused(guard: &Guard, action: Action, name: &str) -> String {
         guard.check(action, name).unwrap_err().client_text().unwrap().to_owned()
+    }
+
+    #[test]
+    fn warnings_of_all_clients_together_have_a_limit_and_what_is_left_out_is_counted() {
+        let (warnings, start) = (Warnings::default(), Instant::now());
+        let taken = (0..100).filter(|_| warnings.take(start) == Some(0)).count();
+        assert_eq!(taken, 60);
+        assert_eq!(warnings.take(start + Duration::from_secs(59)), None);
+        assert_eq!(warnings.take(start + Duration::from_secs(60)), Some(41));
+        assert_eq!(warnings.take(start + Duration::from_secs(60)), Some(0));
     }
 
     #[tokio::test]

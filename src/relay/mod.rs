@@ -94,17 +94,27 @@ pub use options::RelayOptions;
 use crate::{Hub, HubBuilder};
 use std::sync::Arc;
 
-/// The state of a relay hub: its options. Cheap to clone.
+/// The state of a relay hub: its options, and what its clients share. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Relay(Arc<RelayOptions>);
+pub struct Relay(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    options: RelayOptions,
+    warnings: guard::Warnings,
+}
 
 impl Relay {
     fn new(options: &RelayOptions) -> Self {
-        Self(Arc::new(options.clone()))
+        Self(Arc::new(Shared { options: options.clone(), warnings: guard::Warnings::default() }))
     }
 
     fn options(&self) -> &RelayOptions {
-        &self.0
+        &self.0.options
+    }
+
+    fn warnings(&self) -> &guard::Warnings {
+        &self.0.warnings
     }
 }
 

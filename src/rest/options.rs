@@ -67,6 +67,9 @@ pub(crate) struct RestOptions {
     /// ends in a slash. Links to further pages, the audience of client tokens, and the path that a token is for are made with it.
     #[serde(skip)]
     pub(crate) public_url: Option<String>,
+    /// The server speaks TLS itself: a request over HTTP/1.1 does not say so.
+    #[serde(skip)]
+    pub(crate) https: bool,
     /// Take scheme and host from `X-Forwarded-Proto` and `X-Forwarded-Host`. Default no: anybody can send them, only a proxy that sets
     /// both makes them true.
     pub(crate) trust_forwarded: bool,
@@ -114,6 +117,7 @@ impl Default for RestOptions {
             clock_skew: Duration::from_secs(5 * 60),
             allowed_origins: Origins::List(Vec::new()),
             public_url: None,
+            https: false,
             trust_forwarded: false,
             audience_hosts: Vec::new(),
             strict_version: false,

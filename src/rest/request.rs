@@ -86,7 +86,8 @@ impl<'r> Asked<'r> {
             return format!("{}/", url.trim_end_matches('/'));
         }
         let forwarded = |name: &str| self.header(name).filter(|_| options.trust_forwarded).map(first_of_list);
-        let https = forwarded("x-forwarded-proto").map_or(self.https, |scheme| scheme.eq_ignore_ascii_case("https"));
+        let https = forwarded("x-forwarded-proto")
+            .map_or(self.https || options.https, |scheme| scheme.eq_ignore_ascii_case("https"));
         let host = forwarded("x-forwarded-host").or(self.header(header::HOST)).or(self.authority);
         format!("{}://{}/", if https { "https" } else { "http" }, host.unwrap_or("localhost"))
     }

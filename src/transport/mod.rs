@@ -44,7 +44,7 @@ pub(crate) use routes::{Endpoints, routes};
 pub(crate) use routes::{address, wanted_transport};
 pub(crate) use serve::Seat;
 #[cfg(feature = "server")]
-pub(crate) use serve::{Secure, Securing};
+pub(crate) use serve::{Secure, Securing, Served};
 pub use serve::{Serve, ServeOptions, serve};
 #[cfg(any(feature = "service", feature = "testing"))]
 pub(crate) use websocket::{UpgradeRequest, upgrade};

@@ -112,7 +112,8 @@ impl Serve {
         self
     }
 
-    async fn run(mut self) -> io::Result<()> {
+    /// Serves, and says how the end was.
+    pub(crate) async fn run(mut self) -> io::Result<Served> {
         let http = Arc::new(builder(&self.options));
         let graceful = GracefulShutdown::new();
         let room = Arc::new(Semaphore::new(self.options.max_connections.min(Semaphore::MAX_PERMITS)));
@@ -147,8 +148,9 @@ impl Serve {
         stopping.cancel();
         if timeout(self.options.shutdown_timeout, graceful.shutdown()).await.is_err() {
             warn!("requests were still being answered when the time to stop had passed");
+            return Ok(Served::Cut);
         }
-        Ok(())
+        Ok(Served::Whole)
     }
 }
 
@@ -157,7 +159,7 @@ impl IntoFuture for Serve {
     type IntoFuture = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run())
+        Box::pin(async move { self.run().await.map(|_| ()) })
     }
 }
 
@@ -168,6 +170,15 @@ impl std::fmt::Debug for Serve {
             .field("options", &self.options)
             .finish_non_exhaustive()
     }
+}
+
+/// How serving ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Served {
+    /// Every request was answered.
+    Whole,
+    /// Some had not been when the time was over.
+    Cut,
 }
 
 /// Makes of a connection the stream that HTTP is spoken on: TLS.

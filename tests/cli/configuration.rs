@@ -58,8 +58,34 @@ fn a_wrong_value_names_its_line_and_what_is_allowed() {
             "FILE, line 2: `server.listen`: `here` is no address: write an IP address and a port",
         ),
         (
-            "[server]\nlisten = \"127.0.0.1:1\"\n",
-            "FILE, line 2: `server.listen` is string \"127.0.0.1:1\", and has to be a sequence",
+            "[server]\nlisten = 8888\n",
+            "FILE, line 2: `server.listen` is signed int `8888`, and has to be an address such as \"127.0.0.1:8888\", or a list of such",
+        ),
+        (
+            "[server]\nlisten = \"here\"\n",
+            "FILE, line 2: `server.listen`: `here` is no address: write an IP address and a port",
+        ),
+        (
+            "[cors]\norigins = \"https://app.example\"\n",
+            "FILE, line 2: `cors.origins` has to be a list such as [\"...\"]",
+        ),
+        (
+            "[hubs.chat]\nanonymous = true\npermissions = [\"join\"]\n",
+            "FILE, line 3: `hubs.chat.permissions.0` has to be a list of entries such as { who = \"authenticated\", may = \"join\" }",
+        ),
+        ("log = \"debug\"\n", "FILE, line 1: `log` has to be a section: write [log] and its keys below"),
+        ("hubs = \"chat\"\n", "FILE, line 1: `hubs` has to be a section: write [hubs] and its keys below"),
+        (
+            "[hubs.Chat]\nanonymous = true\n[hubs.chat]\nanonymous = true\n",
+            "FILE, line 3: [hubs.chat] and [hubs.Chat] have the same name: case does not count",
+        ),
+        (
+            "[hubs.chat]\nanonymous = true\npermissions = [{ who = \"everyone\", may = [\"join\", \"send-to-all\"], names = \"room-*\" }]\n",
+            "FILE, line 3: [[hubs.chat.permissions]]: `names`: `send-to-all` is about no name, so this would grant nothing",
+        ),
+        (
+            "[hubs.ChatHub]\nanonymous = true\npath = \"/api/x\"\n",
+            "FILE, line 3: [hubs.chathub]: `path`: what is below /api is the server's own",
         ),
         ("[log]\nformat = \"xml\"\n", "FILE, line 2: `log.format` cannot be `xml`: allowed are `human`, `json`"),
         ("[log]\nfilter = \"hubwire=loud\"\n", "FILE, line 2: `log.filter` cannot be read"),

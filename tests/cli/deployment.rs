@@ -55,6 +55,10 @@ fn the_unit_is_accepted_and_gives_it_time_to_stop() {
     let timeout: u64 = line("TimeoutStopSec=").trim_end_matches('s').parse().unwrap();
     assert!(timeout > stops_within(&read("examples/deploy/hubwire.toml")));
     assert_eq!(line("Type="), "notify");
+    // a user that stays can be let read the key of TLS, again on each reload
+    assert_eq!(line("User="), "hubwire");
+    assert!(!unit.contains("DynamicUser=") && line("ExecReload=").contains("HUP"));
+    assert_eq!(line("RestartPreventExitStatus="), "3 130");
     let arguments = line("ExecStart=").strip_prefix("/usr/local/bin/hubwire ").expect("where it is said to be copied");
     assert_eq!(arguments, "serve --config /etc/hubwire/hubwire.toml");
     // the program has to be there for the check

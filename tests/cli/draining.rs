@@ -1,7 +1,7 @@
 //! How a server stops: what its clients see, in which order, and with which status it ends.
 
 use crate::eventually;
-use crate::program::{Server, get, post, run};
+use crate::program::{KEY, Server, get, hubwire, post, run};
 use crate::support::hub::Client;
 use crate::support::within;
 use serde_json::json;
@@ -115,6 +115,61 @@ async fn the_verb_does_what_the_signal_does() {
     let said = run(&mut server.verb(&["drain"])).good();
     assert!(said.contains("drains"), "{said}");
     sent_elsewhere(&mut client).await;
+    assert_eq!(server.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_signal_after_the_verb_is_not_one_too_many() {
+    let mut server = Server::preset_with(&["--drain-timeout", "30s"]);
+    let mut client = server.connect("/hubs/chat").await;
+    stream(&mut client, 40, 100).await;
+    run(&mut server.verb(&["drain"])).good();
+    eventually!(get(server.admin, "/readyz").await.status == 503);
+    server.signal("TERM");
+    eventually!(server.log().iter().any(|line| line["message"].as_str().unwrap().starts_with("told to stop, and")));
+    let (items, _) = client.stream_end("s").await;
+    assert_eq!(items.last(), Some(&json!(40)), "the stream goes to its end");
+    assert_eq!(server.ended().await.code(), Some(0));
+
+    let mut server = Server::preset_with(&["--drain-timeout", "30s"]);
+    let mut client = server.connect("/hubs/chat").await;
+    stream(&mut client, 10_000, 1000).await;
+    run(&mut server.verb(&["drain"])).good();
+    eventually!(get(server.admin, "/readyz").await.status == 503);
+    server.signal("TERM");
+    eventually!(server.log().iter().any(|line| line["message"].as_str().unwrap().starts_with("told to stop, and")));
+    assert!(server.runs());
+    server.signal("TERM");
+    assert_eq!(server.ended().await.code(), Some(130));
+}
+
+#[tokio::test]
+async fn a_request_that_is_cut_at_the_end_is_in_the_status() {
+    let config = format!("[server.limits]\nshutdown_timeout = \"500ms\"\n[keys]\nprimary = \"{KEY}\"\n{OPEN}");
+    let mut server = Server::configured(&config);
+    let path = "/api/hubs/chat/:send";
+    let mut sign = hubwire(&["token", "--for", "rest", "--path", path]);
+    let token = run(sign.env("HUBWIRE_KEYS__PRIMARY", KEY)).good();
+    let mut slow = TcpStream::connect(server.data).await.unwrap();
+    let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nExpect: 100-continue\r\n");
+    slow.write_all(format!("{head}Authorization: Bearer {}\r\n\r\n", token.trim()).as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    within("the word to go on", slow.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 100");
+    server.signal("TERM");
+    assert_eq!(server.ended().await.code(), Some(3));
+    let last = server.log().pop().unwrap();
+    assert_eq!(last["message"], "stopped, with calls, requests or connections cut that had not ended in time");
+}
+
+#[tokio::test]
+async fn who_hangs_on_to_the_admin_address_is_not_in_the_status() {
+    let mut server = Server::preset();
+    let mut slow = TcpStream::connect(server.admin).await.unwrap();
+    slow.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\nGET /metrics HTTP/1.1\r\nHost").await.unwrap();
+    let mut answer = [0; 12];
+    within("an answer", slow.read_exact(&mut answer)).await.unwrap();
+    server.signal("TERM");
     assert_eq!(server.ended().await.code(), Some(0));
 }
 

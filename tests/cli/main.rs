@@ -4,7 +4,9 @@ mod configuration;
 mod deployment;
 mod draining;
 mod operation;
+mod own_server;
 mod program;
+mod secrets;
 #[path = "../support/mod.rs"]
 mod support;
 mod verbs;

@@ -23,7 +23,7 @@ pub(crate) fn pem(kind: &str, der: &[u8]) -> String {
 
 /// The samples, by name and labels as written. Fails on a line that is none.
 async fn metrics(server: &Server) -> BTreeMap<String, f64> {
-    let response = get(server.admin, "/metrics").await;
+    let response = request(server.admin, "GET", "/metrics", "Accept: application/openmetrics-text\r\n").await;
     assert!(response.header("content-type").unwrap().starts_with("application/openmetrics-text"));
     let text = response.text();
     assert!(text.ends_with("# EOF\n"), "{text}");
@@ -62,6 +62,35 @@ async fn metrics_count_what_happens() {
 }
 
 #[tokio::test]
+async fn metrics_are_plain_text_for_who_does_not_ask_for_more() {
+    let server = Server::preset();
+    for accept in [
+        "",
+        "Accept: */*\r\n",
+        "Accept: text/plain;version=0.0.4;q=1\r\n",
+        "Accept: application/openmetrics-text;q=0\r\n",
+    ] {
+        let response = request(server.admin, "GET", "/metrics", accept).await;
+        assert_eq!(response.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+        let text = response.text();
+        assert!(!text.contains("# EOF") && !text.contains("# UNIT"), "{text}");
+        let mut kinds = BTreeMap::new();
+        for line in text.lines() {
+            match line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+                Some((name, kind)) => assert_eq!(kinds.insert(name, kind), None, "{name} comes once"),
+                None if line.starts_with("# HELP ") => {}
+                // a sample belongs to the lines above that name it
+                None => assert!(kinds.contains_key(line.split(['{', ' ']).next().unwrap()), "{line}"),
+            }
+        }
+        assert_eq!((kinds["hubwire_messages_dropped_total"], kinds["hubwire_connections"]), ("counter", "gauge"));
+    }
+    let wanted = "Accept: application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5\r\n";
+    let response = request(server.admin, "GET", "/metrics", wanted).await;
+    assert!(response.header("content-type").unwrap().starts_with("application/openmetrics-text"));
+}
+
+#[tokio::test]
 async fn health_and_metrics_stay_on_their_own_address() {
     let server = Server::preset();
     for path in ["/healthz", "/readyz", "/metrics"] {
@@ -71,7 +100,14 @@ async fn health_and_metrics_stay_on_their_own_address() {
     assert_eq!(get(server.data, "/api/health").await.status, 200);
     let probe = request(server.data, "HEAD", "/api/health", "").await;
     assert_eq!(probe.status, 200);
+    for method in ["GET", "HEAD"] {
+        assert_eq!(request(server.admin, method, "/api/health", "").await.status, 200, "where Azure's is");
+    }
     assert_eq!(get(server.admin, "/hubs/chat").await.status, 404);
+    let keyless = Server::configured("[hubs.chat]\nanonymous = true\n");
+    for method in ["GET", "HEAD"] {
+        assert_eq!(request(keyless.data, method, "/api/health", "").await.status, 200, "without a key, too");
+    }
     let without = Server::start(&mut hubwire(&["--listen", "127.0.0.1:0", "--no-admin", "--log-format", "json"]));
     assert_eq!(without.admin.port(), 0, "nothing listens");
 }
@@ -115,14 +151,14 @@ async fn logs_for_people_are_lines() {
 }
 
 /// A certificate for `localhost` in files, and what trusts it.
-struct Authority {
-    certificate: std::path::PathBuf,
-    key: std::path::PathBuf,
+pub(crate) struct Authority {
+    pub(crate) certificate: std::path::PathBuf,
+    pub(crate) key: std::path::PathBuf,
     connector: TlsConnector,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let certificate = file("tls.pem", pem("CERTIFICATE", made.cert.der()));
         let key = file("tls.key", pem("PRIVATE KEY", &made.signing_key.serialize_der()));
@@ -132,7 +168,7 @@ impl Authority {
         Self { certificate, key, connector: TlsConnector::from(Arc::new(client)) }
     }
 
-    async fn connect(&self, server: &Server) -> std::io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn connect(&self, server: &Server) -> std::io::Result<TlsStream<TcpStream>> {
         let socket = TcpStream::connect(server.data).await?;
         within("a TLS handshake", self.connector.connect("localhost".try_into().unwrap(), socket)).await
     }

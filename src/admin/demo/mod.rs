@@ -18,8 +18,9 @@ use std::time::{Duration, SystemTime};
 pub(crate) struct DemoOptions {
     /// The relay hub: served at `/hubs/NAME`, with the counter of the preset.
     pub(crate) hub: String,
-    /// What signs the token of the `curl` line. Whoever sees the page can use it, so it is the well-known development key.
-    pub(crate) keys: AccessKeys,
+    /// What signs the token of the `curl` line. Whoever sees the page can use it, so it is the well-known development key, or else `None`:
+    /// then the line has a token made by whoever runs it.
+    pub(crate) keys: Option<AccessKeys>,
 }
 
 /// Serves the page at `/`, what it is made of under `/demo/`, and what it has to know at `/demo.json`.
@@ -30,13 +31,10 @@ pub(crate) fn demo_routes(options: DemoOptions) -> Router {
 /// The page builds URLs on its own address, which it knows better than the server does.
 async fn facts(State(options): State<DemoOptions>) -> Response {
     let path = format!("/api/hubs/{}/groups/{GROUP}/:send", options.hub);
-    let token = options.keys.sign(&Claims {
-        claims: &[],
-        // of an audience only the path counts
-        audience: &format!("http://localhost{path}"),
-        now: SystemTime::now(),
-        lifetime: LIFETIME,
-    });
+    // of an audience only the path counts
+    let audience = format!("http://localhost{path}");
+    let claims = Claims { claims: &[], audience: &audience, now: SystemTime::now(), lifetime: LIFETIME };
+    let token = options.keys.as_ref().map(|keys| keys.sign(&claims));
     let facts = json!({
         "hub": format!("/hubs/{}", options.hub),
         "group": GROUP,

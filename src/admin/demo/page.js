@@ -279,6 +279,12 @@ at('count').addEventListener('click', () => (numbers ? numbers.return() : runCou
 // In single quotes, as every POSIX shell reads them.
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
+// A key of one's own is not for a page: then the token is made where the line is run.
+function authorization() {
+  if (demo.token) return `'Authorization: Bearer ${demo.token}'`;
+  return `"Authorization: Bearer $(hubwire token --for rest --path ${demo.send.split('?')[0]})"`;
+}
+
 async function showCurl() {
   if (Date.now() > demo.until) demo = await facts();
   const body = JSON.stringify({ target: MESSAGE, arguments: ['curl', spoken] });
@@ -286,7 +292,7 @@ async function showCurl() {
   at('curl').textContent = [
     `curl -X POST ${quoted(new URL(demo.send, location).href)}`,
     `  -H 'Content-Type: application/json'`,
-    `  -H 'Authorization: Bearer ${demo.token}'`,
+    `  -H ${authorization()}`,
     `  -d ${quoted(body)}`,
   ].join(' \\\n');
 }
