@@ -290,6 +290,12 @@ impl Lifetime {
         self.all.count()
     }
 
+    /// No connection is here, and no user remembered.
+    #[cfg(feature = "service")]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.connection_count() == 0 && self.user_groups.is_empty()
+    }
+
     /// Groups that have a member on this node.
     pub(crate) fn group_count(&self) -> usize {
         self.groups.count()

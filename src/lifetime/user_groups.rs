@@ -65,6 +65,13 @@ impl UserGroups {
         }
     }
 
+    /// Nobody is remembered for any group.
+    #[cfg(feature = "service")]
+    pub(super) fn is_empty(&self) -> bool {
+        let now = Instant::now();
+        self.users.iter().all(|groups| groups.iter().all(|known| known.until <= now))
+    }
+
     pub(super) fn contains(&self, user: &str, group: &str) -> bool {
         let now = Instant::now();
         let groups = self.users.get(user);

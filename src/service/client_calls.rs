@@ -1,3 +1,4 @@
+use super::SendRefused;
 use super::operations::Operations;
 use super::relayed::Relayed;
 use crate::backplane::{Audience, Page, Whom};
@@ -33,11 +34,15 @@ impl Operations {
         put.map_err(|not_put| not_put.to_string())?;
         if carrier.server_id() != self.link.server_id() {
             // before the client can answer: the other server has to know what the answer is for
-            carrier.send(&Message::ClientInvocation {
+            let told = carrier.offer(&Message::ClientInvocation {
                 result: ClientResult { invocation_id, connection_id, caller_server_id },
                 payloads: Vec::new(),
                 ext: Ext::default(),
             });
+            if told.is_err() {
+                self.hub.results.withdraw(invocation_id);
+                return Err(format!("The server of connection '{connection_id}' does not read."));
+            }
             self.link.send(&Message::ServiceMapping {
                 invocation_id,
                 connection_id,
@@ -57,21 +62,24 @@ impl Operations {
     pub(super) fn pass_result(&self, result: &ClientResult<'_>, protocol: &str, payload: &[u8]) {
         let Some((caller, connection)) = self.hub.results.answered(result.invocation_id, &self.link) else { return };
         let Some(caller) = self.hub.servers.of_server(&caller) else { return };
-        caller.send(&Message::ClientCompletion {
-            result: ClientResult { connection_id: connection.as_str(), ..*result },
-            protocol,
-            payload,
-            ext: Ext::of_protocol(protocol),
-        });
+        let result = ClientResult { connection_id: connection.as_str(), ..*result };
+        let ext = Ext::of_protocol(protocol);
+        let told = caller.offer(&Message::ClientCompletion { result, protocol, payload, ext });
+        if told == Err(SendRefused::Full) {
+            let error = "The answer was lost: too much waits for the server that asked to read it.";
+            caller.send(&Message::ErrorCompletion { result, error, ext: Ext::default() });
+        }
     }
 
     pub(super) fn pass_error(&self, result: &ClientResult<'_>, error: &str) {
         let Some((caller, connection)) = self.hub.results.answered(result.invocation_id, &self.link) else { return };
         let Some(caller) = self.hub.servers.of_server(&caller) else { return };
-        caller.send(&Message::ErrorCompletion {
-            result: ClientResult { connection_id: connection.as_str(), ..*result },
-            error,
-            ext: Ext::default(),
-        });
+        let result = ClientResult { connection_id: connection.as_str(), ..*result };
+        let told = caller.offer(&Message::ErrorCompletion { result, error, ext: Ext::default() });
+        if told == Err(SendRefused::Full) {
+            let error =
+                "The client's answer is an error, which was lost: too much waits for the server that asked to read it.";
+            caller.send(&Message::ErrorCompletion { result, error, ext: Ext::default() });
+        }
     }
 }

@@ -1,4 +1,4 @@
-use super::ServerLink;
+use super::{ServerLink, Servers};
 use crate::protocol::service::message::ClientResult;
 use crate::protocol::service::{Ext, Message};
 use crate::transport::ConnectionId;
@@ -15,6 +15,8 @@ use tokio::time::Instant;
 /// does not know; and to end the question when nobody can answer it any more.
 #[derive(Debug, Default)]
 pub(crate) struct ClientResults {
+    /// Where another connection of a server is found, if the one has ended on which it asked.
+    servers: Arc<Servers>,
     records: Mutex<HashMap<Box<str>, Record>>,
     /// How many there are: most clients go while nobody waits for an answer of any.
     count: AtomicUsize,
@@ -40,6 +42,10 @@ pub(super) enum NotPut {
 }
 
 impl ClientResults {
+    pub(super) fn new(servers: Arc<Servers>) -> Self {
+        Self { servers, ..Self::default() }
+    }
+
     pub(super) fn put(
         &self,
         invocation: &str,
@@ -61,8 +67,6 @@ impl ClientResults {
         Ok(())
     }
 
-    /// A server has an answer, or is done with its own question. Gives who waits for it, and the connection that was asked. What comes from
-    /// neither the caller nor the server that carries the client is ignored.
     /// The server that asks, and carries the client too, has not said yet that it is done with a question.
     pub(super) fn is_open(&self, invocation: &str) -> bool {
         self.count() > 0 && {
@@ -71,6 +75,8 @@ impl ClientResults {
         }
     }
 
+    /// A server has an answer, or is done with its own question. Gives who waits for it, and the connection that was asked. What comes from
+    /// neither the caller nor the server that carries the client is ignored.
     pub(super) fn answered(&self, invocation: &str, by: &ServerLink) -> Option<(Arc<ServerLink>, ConnectionId)> {
         let mut records = self.records.lock();
         let record = records.get(invocation)?;
@@ -81,6 +87,11 @@ impl ClientResults {
         let record = records.remove(invocation)?;
         self.count.store(records.len(), Ordering::Relaxed);
         (!is_callers).then_some((record.caller, record.connection))
+    }
+
+    /// A question could not be passed on: nobody is told of it here.
+    pub(super) fn withdraw(&self, invocation: &str) {
+        self.take(|id, _| id == invocation);
     }
 
     /// A client is no longer carried by this server connection.
@@ -98,7 +109,7 @@ impl ClientResults {
 
     /// The last connection of a server has ended: nobody waits for its questions.
     pub(super) fn caller_gone(&self, server_id: &str) {
-        self.take(|record| **record.caller.server_id() == *server_id);
+        self.take(|_, record| **record.caller.server_id() == *server_id);
     }
 
     /// Ends what has waited for too long.
@@ -112,12 +123,13 @@ impl ClientResults {
     }
 
     fn fail(&self, which: impl Fn(&Record) -> bool, why: impl Fn(&Record) -> String) {
-        for (invocation, record) in self.take(which) {
+        for (invocation, record) in self.take(|_, record| which(record)) {
             // who carries the client itself sees that it goes
             if record.caller.server_id() == record.carrier.server_id() {
                 continue;
             }
-            record.caller.send(&Message::ErrorCompletion {
+            let Some(caller) = self.servers.of_server(&record.caller) else { continue };
+            caller.send(&Message::ErrorCompletion {
                 result: ClientResult {
                     invocation_id: &invocation,
                     connection_id: record.connection.as_str(),
@@ -129,12 +141,12 @@ impl ClientResults {
         }
     }
 
-    fn take(&self, which: impl Fn(&Record) -> bool) -> Vec<(Box<str>, Record)> {
+    fn take(&self, which: impl Fn(&str, &Record) -> bool) -> Vec<(Box<str>, Record)> {
         if self.count() == 0 {
             return Vec::new();
         }
         let mut records = self.records.lock();
-        let taken = records.extract_if(|_, record| which(record)).collect();
+        let taken = records.extract_if(|id, record| which(id, record)).collect();
         self.count.store(records.len(), Ordering::Relaxed);
         taken
     }

@@ -16,13 +16,16 @@ pub(crate) struct ServiceHub {
     pub(crate) metrics: Arc<HubMetrics>,
     pub(crate) server_metrics: Arc<ServerMetrics>,
     face: Arc<ClientFace>,
+    /// How many hold the lifetime for good.
+    holders: usize,
 }
 
 impl ServiceHub {
     /// `instance` is the name of this process among those of the service.
     pub(super) fn new(name: &str, instance: &Arc<str>, options: &ClientOptions) -> Arc<Self> {
-        let (lifetime, servers, metrics) = (Lifetime::new(Bus::single()), Arc::default(), Arc::default());
-        let results: Arc<ClientResults> = Arc::default();
+        let (lifetime, metrics) = (Lifetime::new(Bus::single()), Arc::default());
+        let servers: Arc<Servers> = Arc::default();
+        let results = Arc::new(ClientResults::new(Arc::clone(&servers)));
         let face = ClientFace::new(
             Arc::clone(&lifetime),
             Arc::clone(&servers),
@@ -31,7 +34,18 @@ impl ServiceHub {
             Arc::clone(&metrics),
             options,
         );
-        Arc::new(Self { name: name.into(), lifetime, servers, results, metrics, server_metrics: Arc::default(), face })
+        let (name, server_metrics, holders) = (name.into(), Arc::default(), Arc::strong_count(&lifetime));
+        Arc::new(Self { name, lifetime, servers, results, metrics, server_metrics, face, holders })
+    }
+
+    /// Nothing is lost with it: no server connection or client is here or on its way, and no user is remembered.
+    ///
+    /// Asked while nobody can find it: who has found it before holds something of it, and may be about to use that.
+    pub(super) fn is_idle(self: &Arc<Self>) -> bool {
+        let is_held = Arc::strong_count(self) > 1
+            || Arc::strong_count(&self.face) > 1
+            || Arc::strong_count(&self.lifetime) > self.holders;
+        !is_held && self.lifetime.is_idle() && self.face.is_idle()
     }
 
     /// In lower case.

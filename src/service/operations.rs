@@ -1,8 +1,8 @@
 use super::pings::{self, Asked, Shutdown};
 use super::relayed::Relayed;
-use super::server_driver::broken;
+use super::server_driver::{SHUTTING_DOWN, broken};
 use super::service::Service;
-use super::{Refreshed, ServerFacts, ServerGone, ServerKind, ServerLink, ServiceHub};
+use super::{Refreshed, SendRefused, ServerFacts, ServerGone, ServerKind, ServerLink, ServiceHub};
 use crate::backplane::{Audience, BackplaneError, Closing, Existence, Page, Reached, UserMembership, Whom};
 use crate::protocol::service::message::{
     Ack, AckPayload, CloseConnections, GroupBroadcastData, GroupMemberQuery, HandshakeRequest, Membership, PageSize,
@@ -11,7 +11,7 @@ use crate::protocol::service::message::{
 use crate::protocol::service::{Ext, Message, Payloads, Timestamp, decode, write_claims, write_members_page};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 /// What a server connection does with what its server says: one message after another, each to its end, as the server relies on their order.
 pub(super) struct Operations {
@@ -63,6 +63,10 @@ impl Operations {
         if !self.service.0.options.app_servers && kind != ServerKind::Weak {
             return Err(self.refuse(SERVERLESS));
         }
+        if self.service.is_closed() {
+            self.refuse(SHUTTING_DOWN);
+            return Err(ServerGone::Shutdown);
+        }
         let stateful_reconnect = request.allow_stateful_reconnects.unwrap_or(false);
         let facts = ServerFacts { kind, migration_level: request.migration_level, stateful_reconnect };
         // before anything else can be sent
@@ -70,6 +74,10 @@ impl Operations {
         self.link.send(&Message::HandshakeResponse { error: "", ext: Ext::default(), connection_id: Some(&id) });
         self.link.shake_hands(facts);
         self.hub.server_came(&self.link);
+        if self.service.is_closed() {
+            // meanwhile: who closes the server connections may have missed this one
+            return Err(ServerGone::Shutdown);
+        }
         self.has_shaken = true;
         info!(id, server = %self.link.server_id(), hub = %self.hub.name(), ?kind, "server connection is open");
         Ok(())
@@ -235,7 +243,23 @@ impl Operations {
         }
     }
 
+    /// Nobody joins a group of a name that none can have. Who wants to know is told, in no other words than others are.
+    fn refuses(&self, change: &Membership<'_>) -> bool {
+        let is_refused = change.joins && !is_group_name(change.group.unwrap_or_default());
+        if is_refused {
+            let (id, server, hub) = (self.link.id(), self.link.server_id(), self.hub.name());
+            warn!(id, %server, %hub, "an application server wants a group whose name is blank or too long");
+            if let Some(ack_id) = change.ack_id {
+                self.ack(ack_id, status::INTERNAL_SERVER_ERROR);
+            }
+        }
+        is_refused
+    }
+
     async fn change_connection(&self, change: &Membership<'_>) {
+        if self.refuses(change) {
+            return;
+        }
         let lifetime = &self.hub.lifetime;
         let reached = match (change.joins, change.group) {
             (true, group) => lifetime.add_to_group(change.who, group.unwrap_or_default()),
@@ -249,6 +273,9 @@ impl Operations {
     }
 
     async fn change_user(&self, change: &Membership<'_>) {
+        if self.refuses(change) {
+            return;
+        }
         let seconds = |seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
         let wanted = match (change.joins, change.group) {
             (true, group) => {
@@ -306,11 +333,15 @@ impl Operations {
             Refreshed::Done { claims, tell } => {
                 self.ack_with_claims(ack_id, &claims);
                 if let Some((server, connection)) = tell {
-                    server.send(&Message::UpdateConnectionClaims {
+                    let told = server.offer(&Message::UpdateConnectionClaims {
                         connection_id: connection.as_str(),
                         claims: claims.iter().map(|(kind, value)| (&**kind, &**value)).collect(),
                         ext: Ext::default(),
                     });
+                    if told == Err(SendRefused::Full) {
+                        let (id, server) = (server.id(), server.server_id());
+                        warn!(id, %server, "an application server does not read, and was not told of a client's new claims");
+                    }
                 }
             }
             Refreshed::Forbidden => self.ack_with(ack_id, status::FORBIDDEN, AckPayload::Nil),
@@ -371,6 +402,13 @@ fn closing(whom: Whom, reason: Option<&str>, except: &[&str]) -> Closing {
     Closing { whom, except: owned(except), error, allow_reconnect: true }
 }
 
+/// As the REST API has it.
+fn is_group_name(name: &str) -> bool {
+    // no character has more than four bytes, so a long one is not counted
+    let is_short = name.len() <= 4 * LONGEST_GROUP && name.chars().count() <= LONGEST_GROUP;
+    is_short && !name.chars().all(char::is_whitespace)
+}
+
 fn owned(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
@@ -379,5 +417,7 @@ fn owned(texts: &[&str]) -> Vec<String> {
 const VERSION: i32 = 1;
 /// What the cloud says where only management libraries may connect.
 const SERVERLESS: &str = "SignalR Service is now in 'Serverless' service mode. Server connection is not allowed.";
+/// Characters of a group's name.
+const LONGEST_GROUP: usize = 1024;
 /// Members in one ack: some 50 KiB.
 const LARGEST_PAGE: usize = 1000;

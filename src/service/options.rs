@@ -25,17 +25,18 @@ pub struct ServiceOptions {
     /// By how much clocks may differ: a token counts as long after its expiry. Default 5 minutes.
     #[serde(deserialize_with = "units::duration_or_zero::deserialize")]
     pub token_skew: Duration,
-    /// Hubs that there may be, each made by the first valid token for it and kept from then on; tokens for more are answered 503. Default
-    /// 1,024.
+    /// Hubs that there may be, each made by the first valid token for it and kept until there is no room for a new one and nobody uses it;
+    /// tokens for more are answered 503. Default 1,024.
     pub max_hubs: usize,
     /// Connections of application servers that there may be, of all hubs; more are answered 503. Each has a read buffer of 32 KiB, and can make
-    /// the service hold a message that has come in part, and twice [`outbound_limit`](Self::outbound_limit). Default 4,096.
+    /// the service hold a message that has come in part, and four times [`outbound_limit`](Self::outbound_limit). Default 4,096.
     pub max_server_connections: usize,
     /// Bytes of one message from an application server: what holds one payload for each protocol of a hub. Default 32 MiB.
     #[serde(deserialize_with = "units::size::deserialize")]
     pub max_message_size: usize,
     /// Bytes that may wait for one application server to read them, what the kernel holds apart. Above it the clients that it carries are not
-    /// read, and neither is the server itself; at twice as many its connection ends. Default 4 MiB.
+    /// read; when so many bytes of answers wait the server is not read either, and at twice as many of those its connection ends. What other
+    /// servers ask its clients is refused at twice as many bytes. Default 4 MiB.
     #[serde(deserialize_with = "units::size::deserialize")]
     pub outbound_limit: usize,
     /// From an accepted connection of an application server to its whole handshake. Default 15 s.
@@ -44,7 +45,8 @@ pub struct ServiceOptions {
     /// Between two pings to an application server, which answers them and hangs up when 30 s pass without one. Default 5 s.
     #[serde(deserialize_with = "units::duration::deserialize")]
     pub ping_interval: Duration,
-    /// An application server from which nothing comes for so long, or which takes nothing that is sent to it, is lost. Default 30 s.
+    /// An application server from which nothing comes for so long, or which does not take within it what is sent to it, for each MiB of what
+    /// leaves at once, is lost. Default 30 s.
     #[serde(deserialize_with = "units::duration::deserialize")]
     pub silence_limit: Duration,
     /// How long to wait for the other half of a closing handshake. Default 5 s.

@@ -23,8 +23,8 @@ pub(crate) enum Sticky<'a> {
 }
 
 impl Servers {
-    /// Chooses the server connection for a client: the one that carries the fewest, equals in turn, of those that have room
-    /// if any has. `None` if there is none that may.
+    /// Chooses the server connection for a client: the one that carries the fewest, equals in turn; one that takes no more for now only if all
+    /// are like that. `None` if there is none that may.
     ///
     /// Passed over are weak connections, those that have ended, and all of a server of which one has announced that it goes away: its others
     /// are about to.
@@ -44,13 +44,15 @@ impl Servers {
         self.links.read().iter().find_map(|link| Some((link.clone(), link.client(id)?)))
     }
 
-    /// A live connection of a server, this one if it lives.
+    /// A live connection of a server: one that takes more before one that does not, then this one before others.
     pub(crate) fn of_server(&self, preferred: &Arc<ServerLink>) -> Option<Arc<ServerLink>> {
-        if !preferred.is_closed() {
+        let lives = |link: &&Arc<ServerLink>| link.server_id() == preferred.server_id() && !link.is_closed();
+        if lives(&preferred) && !preferred.is_stuck() {
             return Some(preferred.clone());
         }
         let links = self.links.read();
-        links.iter().find(|link| link.server_id() == preferred.server_id() && !link.is_closed()).cloned()
+        let others = links.iter().filter(lives);
+        others.min_by_key(|link| (link.is_stuck(), !Arc::ptr_eq(link, preferred))).cloned()
     }
 
     pub(crate) fn links(&self) -> Vec<Arc<ServerLink>> {
@@ -94,8 +96,7 @@ impl Servers {
         };
         let start = self.turn.fetch_add(1, Ordering::Relaxed) % links.len().max(1);
         let (before, after) = links.split_at(start);
-        // one that takes nothing more for now is the last choice
-        after.iter().chain(before).filter(fits).min_by_key(|link| (link.is_full(), link.client_count())).cloned()
+        after.iter().chain(before).filter(fits).min_by_key(|link| (link.is_stuck(), link.client_count())).cloned()
     }
 }
 
@@ -150,16 +151,18 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_with_room_goes_before_one_without() {
+    fn a_connection_that_is_stuck_gets_no_client_while_another_is_not() {
         let servers = Servers::default();
-        let (full, other) = (link(&servers, "a", ServerKind::Default), link(&servers, "b", ServerKind::Default));
-        bind(&other);
-        let payload = &[0; 2000];
-        full.send(&Message::ConnectionData { connection_id: "c", payload, ext: Default::default() });
-        for _ in 0..2 {
-            assert!(Arc::ptr_eq(&servers.choose(Sticky::No).unwrap(), &other));
-            assert!(Arc::ptr_eq(&servers.choose(Sticky::Required("a")).unwrap(), &full));
+        let (stuck, other) = (link(&servers, "a", ServerKind::Default), link(&servers, "a", ServerKind::Default));
+        stuck.send(&Message::ServiceError { error: &"x".repeat(1100) });
+        for _ in 0..5 {
+            bind(&servers.choose(Sticky::No).unwrap());
         }
+        assert_eq!([stuck.client_count(), other.client_count()], [0, 5]);
+        assert!(Arc::ptr_eq(&servers.of_server(&stuck).unwrap(), &other));
+        other.send(&Message::ServiceError { error: &"x".repeat(1100) });
+        assert!(Arc::ptr_eq(&servers.choose(Sticky::No).unwrap(), &stuck), "all are stuck");
+        assert!(Arc::ptr_eq(&servers.of_server(&stuck).unwrap(), &stuck));
     }
 
     #[test]

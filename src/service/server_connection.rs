@@ -4,11 +4,11 @@ use crate::observe::ServerMetrics;
 use crate::protocol::service::{Message, append};
 use crate::protocol::websocket::{self, BINARY};
 use crate::transport::ConnectionId;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -63,10 +63,14 @@ struct Outbound {
     queued: Vec<u8>,
     /// Bytes that are being written.
     in_flight: usize,
+    /// Of what is queued, the bytes of what has to be said.
+    said: usize,
+    /// The same of what is being written, and no less than there are.
+    said_in_flight: usize,
     /// The last answer to a WebSocket ping; a newer one takes its place.
     pong: Option<Vec<u8>>,
-    /// Clients that are not read until there is room.
-    waiting: HashMap<ConnectionId, Arc<Link>>,
+    /// Clients that are not read until there is room, each once.
+    waiting: HashMap<ConnectionId, Weak<Link>>,
     /// Nothing more is taken in.
     finished: bool,
 }
@@ -107,7 +111,8 @@ pub(crate) enum ServerGone {
 }
 
 impl ServerLink {
-    /// `limit` is for the bytes that may wait for the server: see [`try_send`](Self::try_send) and [`send`](Self::send).
+    /// `limit` is for the bytes that may wait for the server: see [`try_send`](Self::try_send), [`offer`](Self::offer) and
+    /// [`send`](Self::send).
     pub(super) fn new(id: &str, server_id: Arc<str>, hub: &ServiceHub, limit: usize) -> Arc<Self> {
         Arc::new(Self {
             id: id.into(),
@@ -225,22 +230,34 @@ impl ServerLink {
             return Err(SendRefused::Gone);
         }
         if outbound.size() > self.limit {
-            outbound.waiting.insert(*client.id(), client.clone());
+            outbound.wait(client);
             return Err(SendRefused::Full);
         }
         outbound.queue(message);
-        drop(outbound);
-        self.metrics.sent_messages.add(1);
-        self.filled.notify_one();
+        self.queued(outbound);
+        Ok(())
+    }
+
+    /// Sends what another server caused, unless twice the limit waits: that must not cost this server its connection.
+    pub(super) fn offer(&self, message: &Message<'_>) -> Result<(), SendRefused> {
+        let mut outbound = self.outbound.lock();
+        if outbound.finished {
+            return Err(SendRefused::Gone);
+        }
+        if outbound.size() > self.limit.saturating_mul(2) {
+            return Err(SendRefused::Full);
+        }
+        outbound.queue(message);
+        self.queued(outbound);
         Ok(())
     }
 
     /// Tells whether so much waits that no new client should be announced: the client is [resumed](Link::resume) then when there is room.
     pub(crate) fn is_crowded(&self, client: &Arc<Link>) -> bool {
         let mut outbound = self.outbound.lock();
-        let is_crowded = !outbound.finished && outbound.size() > self.limit;
+        let is_crowded = !outbound.finished && outbound.is_crowded(self.limit);
         if is_crowded {
-            outbound.waiting.insert(*client.id(), client.clone());
+            outbound.wait(client);
         }
         is_crowded
     }
@@ -260,18 +277,27 @@ impl ServerLink {
         }
     }
 
+    /// It takes no new client for now.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.outbound.lock().is_crowded(self.limit)
+    }
+
     /// Sends what has to be said whatever waits: answers, who has come and gone. Nothing, if the server connection has ended. A server that
-    /// reads so little that twice the limit would wait loses its connection.
+    /// reads so little that twice the limit of it would wait loses its connection.
     pub(crate) fn send(&self, message: &Message<'_>) {
         let mut outbound = self.outbound.lock();
         if outbound.finished {
             return;
         }
-        if outbound.size() > self.limit.saturating_mul(2) {
+        if outbound.said() > self.limit.saturating_mul(2) {
             drop(outbound);
             return self.close(ServerGone::NotReading);
         }
-        outbound.queue(message);
+        outbound.said += outbound.queue(message);
+        self.queued(outbound);
+    }
+
+    fn queued(&self, outbound: MutexGuard<'_, Outbound>) {
         drop(outbound);
         self.metrics.sent_messages.add(1);
         self.filled.notify_one();
@@ -293,17 +319,18 @@ impl ServerLink {
         *self.reason.get().expect("a reason comes first")
     }
 
-    /// What waits is more than the limit allows.
+    /// More answers wait than the limit allows. What clients say does not count: a server that writes where it reads would never take it if it
+    /// was not read for that.
     pub(super) fn is_full(&self) -> bool {
-        self.outbound.lock().size() > self.limit
+        self.outbound.lock().said() > self.limit
     }
 
-    /// Waits until half of the limit is free.
+    /// Waits until there is room for answers again: half of the limit.
     pub(super) async fn room(&self) {
         loop {
             let mut freed = std::pin::pin!(self.freed.notified());
             freed.as_mut().enable();
-            if self.outbound.lock().size() <= self.limit / 2 {
+            if self.outbound.lock().said() <= self.limit / 2 {
                 return;
             }
             freed.await;
@@ -340,6 +367,7 @@ impl ServerLink {
         let mut queued = std::mem::take(&mut outbound.queued);
         let start = write_header_in_front(&mut queued);
         outbound.in_flight += queued.len() - start;
+        outbound.said_in_flight += std::mem::take(&mut outbound.said);
         Some((queued, start))
     }
 
@@ -348,13 +376,16 @@ impl ServerLink {
         self.metrics.sent_bytes.add(bytes as u64);
         let mut outbound = self.outbound.lock();
         outbound.in_flight = outbound.in_flight.saturating_sub(bytes);
+        outbound.said_in_flight = outbound.said_in_flight.min(outbound.in_flight);
+        if outbound.said() <= self.limit / 2 {
+            self.freed.notify_waiters();
+        }
         if outbound.size() > self.limit / 2 {
             return;
         }
         let waiting = std::mem::take(&mut outbound.waiting);
         drop(outbound);
-        self.freed.notify_waiters();
-        waiting.values().for_each(|client| client.resume());
+        resume(&waiting);
     }
 
     /// It has ended: takes nothing in any more, and gives the clients that it carried.
@@ -364,10 +395,15 @@ impl ServerLink {
             outbound.finished = true;
             std::mem::take(&mut outbound.waiting)
         };
-        waiting.values().for_each(|client| client.resume());
+        resume(&waiting);
         let clients = self.clients.lock().take().unwrap_or_default();
         self.results.all_left(self);
         clients.into_values().collect()
+    }
+
+    /// Its last word was written, or nobody is there to hear it: whoever still remembers the server connection remembers no bytes.
+    pub(super) fn forget_queued(&self) {
+        *self.outbound.lock() = Outbound { finished: true, ..Outbound::default() };
     }
 }
 
@@ -394,12 +430,37 @@ impl Outbound {
         self.queued.len() + self.in_flight
     }
 
-    fn queue(&mut self, message: &Message<'_>) {
+    /// Of it, what has to be said.
+    fn said(&self) -> usize {
+        self.said + self.said_in_flight
+    }
+
+    /// New clients are announced by what has to be said: half of the limit is left to answers, or a storm of clients would have their server
+    /// not read.
+    fn is_crowded(&self, limit: usize) -> bool {
+        self.size() > limit || self.said() > limit / 2
+    }
+
+    /// Says how many bytes it was.
+    fn queue(&mut self, message: &Message<'_>) -> usize {
         if self.queued.is_empty() {
             self.queued.extend_from_slice(&[0; LONGEST_HEADER]);
         }
+        let before = self.queued.len();
         append(&mut self.queued, message);
+        self.queued.len() - before
     }
+
+    fn wait(&mut self, client: &Arc<Link>) {
+        if self.waiting.len() == self.waiting.capacity() {
+            self.waiting.retain(|_, client| client.strong_count() > 0);
+        }
+        self.waiting.insert(*client.id(), Arc::downgrade(client));
+    }
+}
+
+fn resume(waiting: &HashMap<ConnectionId, Weak<Link>>) {
+    waiting.values().filter_map(Weak::upgrade).for_each(|client| client.resume());
 }
 
 /// Makes one frame of what stands behind the room for its header, and says where it starts.
@@ -480,6 +541,48 @@ mod tests {
     }
 
     #[test]
+    fn a_client_waits_once_and_is_forgotten_when_it_has_gone() {
+        let link = link(1000);
+        link.send(&data(1000));
+        link.send(&data(1000));
+        let client = Link::detached(Identity::anonymous());
+        for _ in 0..3 {
+            assert_eq!(link.try_send(&data(0), &client), Err(SendRefused::Full));
+            assert!(link.is_crowded(&client));
+        }
+        assert_eq!(link.outbound.lock().waiting.len(), 1);
+        for _ in 0..1000 {
+            assert!(link.is_crowded(&Link::detached(Identity::anonymous())));
+        }
+        let waiting = link.outbound.lock().waiting.len();
+        assert!(waiting < 20, "{waiting}");
+        assert!(link.outbound.lock().waiting.contains_key(client.id()));
+    }
+
+    #[test]
+    fn what_clients_say_does_not_have_their_server_unread() {
+        let link = link(1000);
+        let client = Link::detached(Identity::anonymous());
+        assert_eq!(link.try_send(&data(1000), &client), Ok(()));
+        assert_eq!(link.offer(&data(1000)), Ok(()));
+        assert_eq!(link.offer(&data(0)), Err(SendRefused::Full));
+        assert!(!link.is_full() && link.is_stuck());
+        for _ in 0..2 {
+            assert!(!link.is_full());
+            link.send(&data(600));
+        }
+        assert!(link.is_full() && !link.is_closed());
+        // and while it is being written
+        let (bytes, start) = link.take_queued().unwrap();
+        assert!(link.is_full());
+        link.wrote(bytes.len() - start - 600);
+        assert!(!link.is_full());
+        link.wrote(600);
+        let outbound = link.outbound.lock();
+        assert_eq!([outbound.size(), outbound.said()], [0, 0]);
+    }
+
+    #[test]
     fn a_server_that_reads_nothing_loses_its_connection() {
         let link = link(1000);
         for _ in 0..3 {
@@ -489,5 +592,11 @@ mod tests {
         link.send(&data(0));
         assert_eq!(link.reason.get(), Some(&ServerGone::NotReading));
         assert!(link.outbound.lock().size() < 3000);
+        link.finish();
+        assert!(link.outbound.lock().size() > 0, "there may be somebody to hear it");
+        link.forget_queued();
+        assert_eq!(link.outbound.lock().size(), 0);
+        link.send(&data(0));
+        assert!(link.take_queued().is_none());
     }
 }

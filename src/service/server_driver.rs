@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout, timeout_at};
 use tracing::{error, info, warn};
 
 /// A server connection that was let in, before its first byte.
@@ -60,7 +60,7 @@ async fn drive(
         gone = link.closed() => gone,
         gone = inlet.reading(&link) => gone,
         gone = outlet.writing() => gone,
-        gone = keep_alive(&hub, &link, options) => gone,
+        gone = keep_alive(&hub, &link, &service) => gone,
     };
     link.close(gone);
     drop(guard);
@@ -69,6 +69,7 @@ async fn drive(
     if !matches!(gone, ServerGone::Lost | ServerGone::NotReading) {
         say_goodbye(&mut inlet, &mut outlet, gone, options.close_timeout).await;
     }
+    link.forget_queued();
     drop(counted);
 }
 
@@ -122,11 +123,19 @@ fn log_end(link: &ServerLink, gone: ServerGone) {
 }
 
 /// Pings on time, whatever else is said: the server only answers, and hangs up when it hears nothing.
-async fn keep_alive(hub: &ServiceHub, link: &ServerLink, options: &ServiceOptions) -> ServerGone {
-    if timeout(options.handshake_timeout, link.shaken()).await.is_err() {
-        let error = "The handshake request did not come in time.";
+async fn keep_alive(hub: &ServiceHub, link: &ServerLink, service: &Service) -> ServerGone {
+    let options = &service.0.options;
+    let refused = tokio::select! {
+        biased;
+        () = link.shaken() => None,
+        () = service.0.closed.cancelled() => Some((ServerGone::Shutdown, SHUTTING_DOWN)),
+        () = sleep(options.handshake_timeout) => {
+            Some((ServerGone::HandshakeTimeout, "The handshake request did not come in time."))
+        }
+    };
+    if let Some((gone, error)) = refused {
         link.send(&Message::HandshakeResponse { error, ext: Ext::default(), connection_id: None });
-        return ServerGone::HandshakeTimeout;
+        return gone;
     }
     let mut ticks = interval_at(Instant::now() + options.ping_interval, options.ping_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -252,7 +261,7 @@ struct Outlet<W> {
     link: Arc<ServerLink>,
     batch: Vec<u8>,
     at: usize,
-    /// How long the server may take nothing.
+    /// How long the server may take for each [`STRETCH`] that was begun.
     patience: Duration,
 }
 
@@ -266,28 +275,33 @@ impl<W: AsyncWrite + Unpin> Outlet<W> {
         }
     }
 
-    /// Writes what was taken, to its end.
+    /// Writes what was taken, to its end. The time for that is bounded, and not the time between two bytes: who takes one now and then does
+    /// not read.
     ///
     /// Cancel safe.
     async fn write_out(&mut self) -> Result<(), ServerGone> {
         if self.at == self.batch.len() {
             return Ok(());
         }
+        let stretches = 1 + (self.batch.len() - self.at) / STRETCH;
+        let patience = self.patience.saturating_mul(u32::try_from(stretches).unwrap_or(u32::MAX));
+        match timeout(patience, self.write_rest()).await {
+            Err(_) => Err(ServerGone::NotReading),
+            Ok(written) => written.map_err(|_| ServerGone::Lost),
+        }
+    }
+
+    async fn write_rest(&mut self) -> io::Result<()> {
         while self.at < self.batch.len() {
-            let write = self.stream.write(&self.batch[self.at..]);
-            match timeout(self.patience, write).await {
-                Err(_) => return Err(ServerGone::NotReading),
-                Ok(Ok(0) | Err(_)) => return Err(ServerGone::Lost),
-                Ok(Ok(n)) => {
+            match self.stream.write(&self.batch[self.at..]).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                n => {
                     self.at += n;
                     self.link.wrote(n);
                 }
             }
         }
-        match timeout(self.patience, self.stream.flush()).await {
-            Err(_) => Err(ServerGone::NotReading),
-            Ok(flushed) => flushed.map_err(|_| ServerGone::Lost),
-        }
+        self.stream.flush().await
     }
 
     /// Writes everything that waits, and then the close frame.
@@ -324,10 +338,14 @@ async fn say_goodbye<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     let _ = timeout_at(end, outlet.stream.shutdown()).await;
 }
 
+/// What the handshake of a server is answered with when it comes too late.
+pub(super) const SHUTTING_DOWN: &str = "The service is shutting down.";
 const READ_SIZE: usize = 32 * 1024;
 /// What a service event is about, and what has happened: spec section 16.
 const SERVER_CONNECTION: i32 = 4;
 const BUFFER_FULL: i32 = 3;
+/// Bytes that a server has to take in the time of its silence: 35 KiB/s, by the presets.
+const STRETCH: usize = 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -348,5 +366,28 @@ mod tests {
         assert!(catch_unwind(task).is_err());
         assert_eq!(hub.server_metrics.endings().get("panicked"), Some(&1));
         assert!(link.is_closed() && hub.servers.count() == 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_takes_a_byte_now_and_then_is_cut_in_time() {
+        let hub = ServiceHub::new("hub", &"i".into(), &ClientOptions::default());
+        let link = ServerLink::new("", "a".into(), &hub, 1 << 20);
+        let (stream, mut server) = tokio::io::duplex(16);
+        let patience = Duration::from_secs(30);
+        let mut outlet = Outlet { stream, link: link.clone(), batch: Vec::new(), at: 0, patience };
+        let slow = async {
+            loop {
+                server.read_u8().await.unwrap();
+                tokio::time::sleep(patience - Duration::from_secs(1)).await;
+            }
+        };
+        link.send(&Message::ServiceError { error: &"x".repeat(100) });
+        let start = Instant::now();
+        let gone = tokio::select! {
+            gone = outlet.writing() => gone,
+            () = slow => unreachable!(),
+        };
+        assert_eq!(gone, ServerGone::NotReading);
+        assert_eq!(start.elapsed(), patience);
     }
 }

@@ -7,9 +7,9 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// What takes the place of Azure SignalR Service. Cheap to clone.
@@ -24,8 +24,8 @@ pub(super) struct Shared {
     hubs: RwLock<HashMap<Arc<str>, Arc<ServiceHub>>>,
     /// Places for server connections.
     pub(super) places: Arc<Semaphore>,
-    /// Nobody new gets in.
-    closed: AtomicBool,
+    /// Nobody new gets in, once it is cancelled.
+    pub(super) closed: CancellationToken,
     /// When a refused token was last warned of.
     pub(super) warned: Mutex<Option<Instant>>,
     pub(super) tasks: TaskTracker,
@@ -51,7 +51,7 @@ impl Service {
             options,
             instance: random_name().into(),
             hubs: RwLock::default(),
-            closed: AtomicBool::new(false),
+            closed: CancellationToken::new(),
             warned: Mutex::new(None),
             tasks: TaskTracker::new(),
         }))
@@ -82,7 +82,8 @@ impl Service {
             return Ok(hub.clone());
         }
         if hubs.len() >= self.0.options.max_hubs {
-            return Err(NoHub::TooMany);
+            let idle = hubs.iter().find(|(_, hub)| hub.is_idle()).map(|(name, _)| name.clone());
+            hubs.remove(&idle.ok_or(NoHub::TooMany)?);
         }
         let hub = ServiceHub::new(name, &self.0.instance, &self.0.options.clients);
         hubs.insert(hub.name().clone(), hub.clone());
@@ -120,13 +121,13 @@ impl Service {
         Totals { clients, servers: hubs.values().map(|hub| hub.servers.count()).sum() }
     }
 
-    /// Answers 503 to everybody new from now on.
+    /// Answers 503 to everybody new from now on, and ends the server connections that have not shaken hands.
     pub(crate) fn close(&self) {
-        self.0.closed.store(true, Ordering::Relaxed);
+        self.0.closed.cancel();
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.0.closed.load(Ordering::Relaxed)
+        self.0.closed.is_cancelled()
     }
 
     /// Lets nobody in any more, closes the clients in paced batches, with permission to connect again elsewhere, then the server
@@ -165,3 +166,31 @@ pub(super) fn random_name() -> String {
 
 /// The part of a drain's time that clients have, whose goodbyes pass through the server connections.
 const CLIENTS_SHARE: f64 = 0.8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backplane::UserMembership;
+
+    #[tokio::test]
+    async fn a_hub_that_nobody_uses_makes_room_for_another() {
+        let options = ServiceOptions { max_hubs: 2, ..ServiceOptions::default() };
+        let service = Service::new(AccessKeys::new(["k".repeat(32)]).unwrap(), options);
+        let held = service.open("held").unwrap();
+        let users = service.open("users").unwrap().lifetime.clone();
+        assert_eq!(service.open("other").unwrap_err(), NoHub::TooMany, "somebody may be about to use it");
+        let join = UserMembership::Join { group: "g", remembered: None };
+        users.change_user("ann", join).wait().await.unwrap();
+        drop(users);
+        assert_eq!(service.open("other").unwrap_err(), NoHub::TooMany, "a user is remembered");
+        let users = service.open("users").unwrap().lifetime.clone();
+        users.change_user("ann", UserMembership::LeaveAll).wait().await.unwrap();
+        drop(users);
+        assert!(service.open("other").is_ok());
+        assert!(Arc::ptr_eq(&service.hub("held").unwrap(), &held) && service.hub("users").is_none());
+        let face = service.hub("other").unwrap().face().clone();
+        assert_eq!(service.open("another").unwrap_err(), NoHub::TooMany, "a request is under way");
+        drop(face);
+        assert!(service.open("another").is_ok());
+    }
+}

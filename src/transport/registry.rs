@@ -114,6 +114,13 @@ impl Registry {
         })
     }
 
+    /// Nobody is connected, or has negotiated and may still come.
+    #[cfg(feature = "service")]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.forget_lapsed(&mut self.lapsing.lock(), Instant::now());
+        self.connections.is_empty()
+    }
+
     /// Makes room for a client that is about to connect. `None`: too many have negotiated and not come.
     pub(crate) fn negotiate(
         &self,
@@ -123,26 +130,16 @@ impl Registry {
         may_resume: bool,
     ) -> Option<()> {
         let mut lapsing = self.lapsing.lock();
-        self.forget_lapsed(&mut lapsing);
+        let now = Instant::now();
+        self.forget_lapsed(&mut lapsing, now);
         if lapsing.len() >= self.most_waiting {
             return None;
         }
-        lapsing.push_back((Instant::now() + self.lapse, token));
+        lapsing.push_back((now + self.lapse, token));
         drop(lapsing);
         let resume = if may_resume { MayResume::Negotiated } else { MayResume::No };
         self.connections.insert(token, Known::new(id, identity, None, resume));
         Some(())
-    }
-
-    fn forget_lapsed(&self, lapsing: &mut VecDeque<(Instant, ConnectionToken)>) {
-        let now = Instant::now();
-        while lapsing.front().is_some_and(|(until, _)| *until <= now) {
-            let (_, token) = lapsing.pop_front().expect("there is a front");
-            let lapsed = self.connections.remove_if(&token, |_, known| known.transport.is_none());
-            if let Some(channel) = lapsed.and_then(|(_, known)| known.channel) {
-                channel.dispose();
-            }
-        }
     }
 
     /// Starts the transport of a negotiated connection.
@@ -152,7 +149,7 @@ impl Registry {
         identity: &Identity,
         transport: Transport,
     ) -> Result<Started, Unusable> {
-        self.forget_lapsed(&mut self.lapsing.lock());
+        self.forget_lapsed(&mut self.lapsing.lock(), Instant::now());
         let mut known = self.connections.get_mut(&token).ok_or(Unusable::Unknown)?;
         if !known.identity.is_same_user(identity) {
             return Err(Unusable::Foreign);
@@ -281,6 +278,16 @@ impl Registry {
     #[cfg(feature = "service")]
     pub(crate) fn is_full(&self) -> bool {
         self.started.load(Relaxed) >= self.most_started
+    }
+
+    fn forget_lapsed(&self, lapsing: &mut VecDeque<(Instant, ConnectionToken)>, now: Instant) {
+        while lapsing.front().is_some_and(|(until, _)| *until <= now) {
+            let (_, token) = lapsing.pop_front().expect("there is a front");
+            let lapsed = self.connections.remove_if(&token, |_, known| known.transport.is_none());
+            if let Some(channel) = lapsed.and_then(|(_, known)| known.channel) {
+                channel.dispose();
+            }
+        }
     }
 
     /// A place among the connections that have a transport, if there is one.

@@ -18,6 +18,7 @@ mod resumption;
 mod serve;
 mod service_client;
 mod service_server;
+mod service_vectors;
 mod streams;
 mod transport;
 mod uploads;

@@ -604,6 +604,129 @@ async fn an_answer_finds_another_connection_of_the_server_that_asked() {
 }
 
 #[tokio::test]
+async fn a_failure_finds_another_connection_of_the_server_that_asked() {
+    guard(async {
+        let addr = started().await;
+        let mut carrier = server(addr, "b").await;
+        let (mut client, id) = welcomed(addr, &mut carrier, json!({})).await;
+        let mut caller = server(addr, "a").await;
+        caller.say(ask_client("one", &id, "a")).await;
+        caller.hear_code(37).await;
+        carrier.hear_code(34).await;
+        client.expect("ask").await;
+        let mut second = server(addr, "a").await;
+        caller.break_off().await;
+        crate::eventually!({
+            second.say(ping(["status", "1"])).await;
+            text(&second.hear_code(3).await, 6) == "2"
+        });
+        drop(client);
+        let told = second.hear_code(36).await;
+        let error = format!("Connection '{id}' is disconnected.");
+        assert_eq!([text(&told, 1), text(&told, 2), text(&told, 4)], ["one", &*id, &*error]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_asked_since_it_does_not_read_keeps_its_connection() {
+    guard(async {
+        let mut options = ServiceOptions::default();
+        options.outbound_limit = 64 * 1024;
+        let addr = start(options).await;
+        let mut deaf = server(addr, "b").await;
+        let (mut client, id) = welcomed(addr, &mut deaf, json!({})).await;
+        let mut caller = server(addr, "a").await;
+        // until what is on its way to the server that does not read fills all that there is for it
+        let (caller_id, mut asked, mut refused) = ("x".repeat(30_000), 0, None);
+        while refused.is_none() {
+            let invocation = format!("question {asked}");
+            asked += 1;
+            caller.say(ask_client(&invocation, &id, &caller_id)).await;
+            let answer = caller.hear().await;
+            match code(&answer) {
+                37 => client.expect("ask").await,
+                _ => refused = Some((invocation, answer)),
+            }
+        }
+        let (invocation, answer) = refused.expect("one was refused");
+        let text = format!("The server of connection '{id}' does not read.");
+        let error = message(36, [Mp::str(&invocation), Mp::str(&id), Mp::str(&caller_id), Mp::str(&text), nothing()]);
+        assert_eq!(answer, error);
+        // it reads on: nothing of what it was asked is lost, and it goes on
+        for n in 0..asked - 1 {
+            let heard = deaf.hear_code(34).await;
+            assert_eq!(crate::support::service_peer::text(&heard, 1), format!("question {n}"));
+        }
+        client.is_served(&mut deaf, &id).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_is_read_while_it_does_not_take_what_its_clients_say() {
+    guard(async {
+        let mut options = ServiceOptions::default();
+        options.outbound_limit = 64 * 1024;
+        let addr = start(options).await;
+        let mut writer = server(addr, "a").await;
+        let (mut client, _) = welcomed(addr, &mut writer, json!({})).await;
+        let mut other = server(addr, "b").await;
+        let (mut hears, _) = welcomed(addr, &mut other, only("b")).await;
+        let upload = Frame::text(format!("{}\u{1e}", "y".repeat(20_000))).encode().repeat(2000);
+        let taken = client.0.push_without_reading(&upload, Duration::from_millis(300)).await;
+        assert!(taken < upload.len(), "all of it was taken in");
+        // it writes all of this before it reads again, as one does that writes where it reads
+        let large = "z".repeat(1000);
+        for _ in 0..2000 {
+            writer.say(message(10, [list([]), json_payload(&large)])).await;
+            hears.expect(&large).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_joins_a_group_whose_name_is_blank_or_too_long() {
+    guard(async {
+        let addr = started().await;
+        let mut own = server(addr, "a").await;
+        let (_client, id) = welcomed(addr, &mut own, json!({"asrs.s.uid": "ann"})).await;
+        let (longest, too_long) = ("é".repeat(1024), "é".repeat(1025));
+        for (name, status) in [("", 4), (" \u{3000}\t", 4), (&*too_long, 4), (&*longest, 1), (" a", 1)] {
+            assert_eq!(own.ask(1, join(&id, name, 1)).await, status, "{name:?}");
+            assert_eq!(own.ask(2, add_user("ann", name, None, 2)).await, status, "{name:?}");
+            // the older forms have no answer
+            own.say(message(11, [Mp::str(&id), Mp::str(name)])).await;
+            own.say(message(16, [Mp::str("ann"), Mp::str(name)])).await;
+            let exists_then = if status == 1 { 1 } else { 2 };
+            assert_eq!(own.ask(3, exists(23, name, 3)).await, exists_then, "{name:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_has_not_shaken_hands_ends_at_once_in_a_drain() {
+    guard(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut options = ServiceOptions::default();
+        options.handshake_timeout = Duration::from_secs(600);
+        let service = service(&[KEY], options);
+        let routes = service.routes();
+        tokio::spawn(async move { hubwire::serve(listener, routes).await });
+        let mut silent = ServicePeer::silent(addr, "chat", "a").await;
+        let draining = tokio::spawn(async move { service.drain(Duration::from_secs(10)).await });
+        assert_eq!(text(&silent.hear_code(2).await, 1), "The service is shutting down.");
+        assert_eq!(silent.hear_or_end().await, None);
+        drop(silent);
+        assert!(draining.await.unwrap(), "all have ended");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_is_odd_but_whole_is_passed_over() {
     guard(async {
         let addr = started().await;

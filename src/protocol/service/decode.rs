@@ -90,7 +90,10 @@ fn message(kind: i32, mut fields: Fields<'_>) -> Option<Message<'_>> {
             let connection_id = if f.has(4) { f.str_or_nil()? } else { None };
             Message::HandshakeResponse { error, ext, connection_id }
         }
-        code::PING => Message::Ping((1..f.count).map(|_| f.str()).collect::<Option<_>>()?),
+        code::PING => {
+            let count = f.count - 1;
+            Message::Ping(f.strings_of(count)?)
+        }
         code::OPEN_CONNECTION => open_connection(f)?,
         code::CLOSE_CONNECTION => {
             f.at_least(3)?;

@@ -4,11 +4,13 @@ use crate::protocol::hub::Token;
 /// A position in a message's array. `None` from any of these: the message is broken.
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
+    /// Elements that its lists and maps may still have, all of them together.
+    elements: usize,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes }
+        Self { rest: bytes, elements: MOST_ELEMENTS }
     }
 
     pub(super) fn array(&mut self) -> Option<usize> {
@@ -66,10 +68,16 @@ impl<'a> Reader<'a> {
     /// Strings; nil is none of them.
     pub(super) fn strings(&mut self) -> Option<Vec<&'a str>> {
         match self.token()? {
-            Token::Array(count) => (0..count).map(|_| self.str()).collect(),
+            Token::Array(count) => self.strings_of(count),
             Token::Nil => Some(Vec::new()),
             _ => None,
         }
+    }
+
+    /// So many strings.
+    pub(super) fn strings_of(&mut self, count: usize) -> Option<Vec<&'a str>> {
+        self.take_elements(count)?;
+        (0..count).map(|_| self.str()).collect()
     }
 
     pub(super) fn claims(&mut self) -> Option<Claims<'a>> {
@@ -146,12 +154,18 @@ impl<'a> Reader<'a> {
     /// Pairs; nil is none of them.
     fn map<T>(&mut self, mut pair: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
         let count = self.map_len()?;
+        self.take_elements(count)?;
         // a pair has at least two bytes, so the bytes that are there bound what is allocated
         let mut pairs = Vec::with_capacity(count.min(EXPECTED_PAIRS));
         for _ in 0..count {
             pairs.push(pair(self)?);
         }
         Some(pairs)
+    }
+
+    fn take_elements(&mut self, count: usize) -> Option<()> {
+        self.elements = self.elements.checked_sub(count)?;
+        Some(())
     }
 
     fn map_len(&mut self) -> Option<usize> {
@@ -177,5 +191,8 @@ fn integer(token: Token<'_>) -> Option<i32> {
     }
 }
 
+/// Elements of the lists and maps of one message: an empty string is a byte on the wire, and dozens in memory. As many connections, by their
+/// ids, are over 2 MB.
+pub(super) const MOST_ELEMENTS: usize = 100_000;
 /// Claims of a usual client; larger maps grow.
 const EXPECTED_PAIRS: usize = 16;

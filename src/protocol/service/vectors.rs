@@ -97,6 +97,26 @@ fn members_that_nobody_knows_have_their_values_skipped() {
 }
 
 #[test]
+fn a_message_of_more_elements_than_anybody_needs_is_broken() {
+    let most = 100_000_u32;
+    let array = |count: u32| [&[0xdd][..], &count.to_be_bytes()].concat();
+    let map = |count: u32| [&[0xdf][..], &count.to_be_bytes()].concat();
+    let texts = |count: u32| vec![0xa0; count as usize];
+    let listed = |count| [&[0x93, 7][..], &array(count), &texts(count), &[0x80]].concat();
+    let named = |count| [&[0x93, 7, 0x90][..], &map(count), &texts(2 * count)].concat();
+    let pinged = |count| [&array(count + 1)[..], &[3], &texts(count)].concat();
+    for (message, kind) in [(&listed as &dyn Fn(u32) -> Vec<u8>, 7), (&named, 7), (&pinged, 3)] {
+        assert!(decode(&message(most)).is_ok(), "{kind}");
+        assert_eq!(decode(&message(most + 1)), Err(DecodeError::Broken(kind)));
+    }
+    // all of them together: two headers
+    let values = |count| [&[0xa1, b'h'][..], &array(count), &texts(count)].concat();
+    let closing = |count| [&[0x94, 5, 0xa0, 0xa0, 0x82][..], &values(count), &values(count)].concat();
+    assert!(decode(&closing(most / 2 - 1)).is_ok());
+    assert_eq!(decode(&closing(most / 2)), Err(DecodeError::Broken(5)));
+}
+
+#[test]
 fn integers_and_texts_are_taken_in_every_form() {
     let id: [&[u8]; 3] = [&[0xa1, b'c'], &[0xd9, 1, b'c'], &[0xda, 0, 1, b'c']];
     let number: [&[u8]; 6] =

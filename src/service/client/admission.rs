@@ -71,6 +71,11 @@ impl ClientFace {
         self.endpoint.drain(within).await
     }
 
+    /// Nobody is connected, or about to be.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.registry().is_idle()
+    }
+
     pub(super) fn clients(&self) -> &Clients {
         &self.clients
     }

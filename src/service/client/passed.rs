@@ -390,7 +390,7 @@ mod tests {
     use crate::protocol::service::{Assembler, decode};
     use crate::protocol::websocket::header_length;
     use crate::service::client::bound::Limits;
-    use crate::service::{Client, ClientOptions, ServerFacts, ServiceHub};
+    use crate::service::{Client, ClientOptions, ClientResults, ServerFacts, ServiceHub};
     use tokio_util::task::TaskTracker;
 
     const LIMITS: Limits = Limits { relay: 1024, pause: 512 };
@@ -399,7 +399,7 @@ mod tests {
         let hub = Arc::new(Clients {
             lifetime: lifetime.clone(),
             servers: Arc::default(),
-            results: Arc::default(),
+            results: Arc::new(ClientResults::new(Arc::default())),
             instance: "i".into(),
             grace: Duration::ZERO,
             limits: LIMITS,
