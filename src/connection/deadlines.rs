@@ -11,6 +11,8 @@ use std::time::Duration;
 ///   `since`: of opening       of the last ping  of the end
 /// ```
 ///
+/// A handshake that somebody else has to answer goes on, from when it was [passed on](Self::asked).
+///
 /// A client that polls is neither pinged nor expected to ping: what counts there is that it comes back.
 #[derive(Debug)]
 pub(super) struct Deadlines {
@@ -72,6 +74,13 @@ impl Deadlines {
         self.since.store(now.wrapping_sub(early), Relaxed);
         self.seen.store(now, Relaxed);
         self.stage.store(OPEN, Relaxed);
+    }
+
+    /// The handshake goes on: somebody else has to answer it.
+    #[cfg(feature = "service")]
+    pub(super) fn asked(&self, now: Millis) {
+        self.since.store(now, Relaxed);
+        self.stage.store(HANDSHAKING, Relaxed);
     }
 
     pub(super) fn closing(&self, now: Millis, patience: Duration) {
@@ -228,6 +237,19 @@ mod tests {
         d.opened(3_000, &options, 0);
         assert_eq!(d.due(60_999, &options), None);
         assert_eq!(d.due(61_000, &options), Some(Due::DisconnectTimeout));
+    }
+
+    #[cfg(feature = "service")]
+    #[test]
+    fn the_answer_to_a_handshake_that_was_passed_on_has_its_time() {
+        let options = ConnectionOptions::default();
+        let d = Deadlines::new(1_000, false, None);
+        d.opened(2_000, &options, 0);
+        d.asked(3_000);
+        assert_eq!(d.due(17_999, &options), None);
+        assert_eq!(d.due(18_000, &options), Some(Due::HandshakeTimeout));
+        d.opened(18_001, &options, 0);
+        assert_eq!(d.due(18_001, &options), None);
     }
 
     #[test]

@@ -327,9 +327,13 @@ impl Link {
     }
 
     /// Wakes whoever waits for room. The task itself, which goes on writing, is not woken for that: a full stream does it when it is writable.
-    fn after_progress(&self, outbound: MutexGuard<'_, Outbound>) {
+    fn after_progress(&self, mut outbound: MutexGuard<'_, Outbound>) {
         let roomy = outbound.reply_bytes() <= self.shared.options.reply_limit / 2;
+        let eases = outbound.take_ease();
         drop(outbound);
+        if eases {
+            self.resume();
+        }
         if roomy {
             self.room.notify_waiters();
             if self.signals.load(Ordering::Relaxed) & WAITING != 0 {
@@ -408,12 +412,13 @@ impl Link {
         }
     }
 
-    /// Takes in nothing more, and keeps or drops what waits. [`control`](Self::control) still works: for the goodbye.
-    pub(super) fn finish(&self, keep_queued: bool) {
+    /// Takes in nothing more, and keeps or drops what waits. [`control`](Self::control) still works: for the goodbye. Says whether the
+    /// client still waits for an answer to its handshake, which is the goodbye then.
+    pub(super) fn finish(&self, keep_queued: bool) -> bool {
         let mut outbound = self.outbound.lock();
         outbound.finished = true;
         outbound.forget_log();
-        outbound.give_up();
+        let is_unanswered = outbound.give_up();
         if !keep_queued {
             outbound.discard();
         }
@@ -422,6 +427,7 @@ impl Link {
         if let Some(token) = self.ended.get() {
             token.cancel();
         }
+        is_unanswered
     }
 
     /// Replies wait, more than the limit allows.

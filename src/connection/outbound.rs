@@ -41,6 +41,8 @@ pub(super) struct Outbound {
     greeted: bool,
     /// What waits may not leave yet: the answer to the handshake goes before it.
     held: bool,
+    /// Somebody is to be told when fewer bytes of replies wait than this, unless it is zero.
+    ease_below: usize,
 }
 
 #[derive(Debug)]
@@ -141,14 +143,14 @@ impl Outbound {
             }
             _ => true,
         };
-        let Some(first) = self.first.as_ref().filter(|_| !self.held) else { return };
+        let Some(first) = self.first.as_ref().filter(|_| !self.is_kept_back()) else { return };
         let size = first.frame.websocket().len() - self.sent;
         // what has left in part has to go on
         if !may_leave(first, size) && self.sent == 0 {
             return;
         }
         self.in_flight = 1;
-        if self.rest.is_empty() || size >= ENOUGH_BYTES {
+        if self.rest.is_empty() || size >= ENOUGH_BYTES || self.held {
             batch.single = first.frame.websocket().slice(self.sent..);
             return;
         }
@@ -240,7 +242,12 @@ impl Outbound {
 
     /// Something could leave.
     pub(super) fn has_ready(&self) -> bool {
-        !self.is_empty() && !self.held
+        !self.is_empty() && !self.is_kept_back()
+    }
+
+    /// Nothing may leave for now. The rest of a frame always may, or the client could never read on.
+    fn is_kept_back(&self) -> bool {
+        self.held && self.sent == 0
     }
 
     /// Takes the first frame, whole: for who is not a stream of bytes.
@@ -280,16 +287,42 @@ impl Outbound {
         if !keep {
             self.discard();
         }
-        if let Some(second) = self.first.replace(Entry { frame: answer, class: Class::Control, key: None }) {
-            self.rest.push_front(second);
+        let answer = Entry { frame: answer, class: Class::Control, key: None };
+        match self.untouchable() {
+            0 => {
+                if let Some(second) = self.first.replace(answer) {
+                    self.rest.push_front(second);
+                }
+            }
+            // a pong from before the handshake is on its way
+            busy => self.rest.insert(busy - 1, answer),
         }
     }
 
-    /// What was held goes nowhere.
-    pub(super) fn give_up(&mut self) {
-        if std::mem::take(&mut self.held) {
+    /// What was held goes nowhere. Says whether anything was to be.
+    pub(super) fn give_up(&mut self) -> bool {
+        let was_held = std::mem::take(&mut self.held);
+        if was_held {
             self.discard();
         }
+        was_held
+    }
+
+    /// Has [`take_ease`](Self::take_ease) tell when fewer bytes of replies wait than this; false if it is so already.
+    #[cfg(feature = "service")]
+    pub(super) fn wait_for_ease(&mut self, below: usize) -> bool {
+        let waits = self.reply_bytes >= below;
+        self.ease_below = if waits { below } else { 0 };
+        waits
+    }
+
+    /// Tells once that little enough waits.
+    pub(super) fn take_ease(&mut self) -> bool {
+        let eases = self.reply_bytes < self.ease_below;
+        if eases {
+            self.ease_below = 0;
+        }
+        eases
     }
 
     /// Forgets everything that waits but what is being written, or has left in part. What is still to be said comes with
@@ -494,6 +527,45 @@ mod tests {
             |most| queue.take_some(most).iter().map(|f| f.payload().escape_ascii().to_string()).collect::<String>();
         assert_eq!([taken(99), taken(9), taken(9), taken(9), taken(9)], ["{}", "ab", "a long one", "c", ""]);
         assert_eq!(queue.reply_bytes, 0);
+    }
+
+    #[cfg(feature = "service")]
+    #[test]
+    fn the_answer_to_the_handshake_follows_a_frame_that_has_left_in_part() {
+        for keep in [true, false] {
+            let (mut queue, mut batch) = (Outbound::default(), Batch::default());
+            queue.pong(frame("a pong"));
+            queue.gather(&mut batch);
+            queue.wrote(3);
+            queue.hold();
+            queue.reply(frame("early"));
+            assert!(queue.has_ready(), "the rest of the pong");
+            queue.gather(&mut batch);
+            assert_eq!(batch.bytes(), b" pong");
+            queue.wrote(2);
+            queue.release(frame("answer"), keep);
+            queue.gather(&mut batch);
+            assert_eq!(drain(&mut queue), if keep { "onganswerearly" } else { "onganswer" });
+        }
+    }
+
+    #[cfg(feature = "service")]
+    #[test]
+    fn nothing_but_the_rest_of_a_frame_leaves_before_the_answer_to_the_handshake() {
+        let (mut queue, mut batch) = (Outbound::default(), Batch::default());
+        queue.pong(frame("a pong"));
+        queue.gather(&mut batch);
+        queue.wrote(3);
+        queue.hold();
+        queue.reply(frame("early"));
+        queue.gather(&mut batch);
+        queue.wrote(batch.bytes().len());
+        assert!(!queue.has_ready());
+        queue.gather(&mut batch);
+        assert!(batch.bytes().is_empty());
+        queue.wrote(0);
+        queue.release(frame("answer"), true);
+        assert_eq!(drain(&mut queue), "answerearly");
     }
 
     #[test]

@@ -37,10 +37,6 @@ pub(crate) trait Receive: Send + Unpin + 'static {
     fn is_stalled(&self) -> bool {
         false
     }
-    /// Whether the client was answered its handshake: before that, the only goodbye that it understands is an answer with an error.
-    fn has_greeted(&self) -> bool {
-        true
-    }
     /// The connection has ended, whatever the reason; nothing can be sent any more. Runs what has to run after that on tasks of its own.
     fn closed(&mut self, link: &Arc<Link>, reason: &CloseReason);
 }

@@ -10,12 +10,18 @@ impl Link {
         self.outbound().hold();
     }
 
+    /// The hub was asked for its answer to the handshake: the time for that runs from now on.
+    pub(crate) fn expect_answer(&self) {
+        self.deadlines.asked(self.shared.sweep.now());
+    }
+
     /// Sends the hub's answer to the handshake, and then what was kept back. `refuses`: the answer carries an error, and nothing follows.
     pub(crate) fn answer(&self, answer: Frame, refuses: bool) {
         let mut outbound = self.outbound();
         if outbound.finished {
             return;
         }
+        self.deadlines.opened(self.shared.sweep.now(), self.options(), self.id().spread());
         outbound.release(answer, !refuses);
         drop(outbound);
         self.flush();
@@ -36,6 +42,16 @@ impl Link {
         outbound.reply(frame);
         drop(outbound);
         self.flush();
+    }
+
+    /// Bytes of what was [relayed](Self::relay) that wait for the client to take them.
+    pub(crate) fn relayed_bytes(&self) -> usize {
+        self.outbound().reply_bytes()
+    }
+
+    /// Has the connection's task call `Receive::resume` once fewer bytes wait than this; false if it is so already.
+    pub(crate) fn wait_for_ease(&self, below: usize) -> bool {
+        self.outbound().wait_for_ease(below)
     }
 
     /// Queues what the hub has to say about the connection itself, which no client acknowledges.

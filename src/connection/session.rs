@@ -24,11 +24,6 @@ impl<T: Tenant> Session<T> {
         Self { tenant, receiver: None, machine: Machine::default(), kept: Vec::new(), received: None }
     }
 
-    /// The client has shaken hands, and knows it.
-    fn is_open(&self) -> bool {
-        self.machine.is_open() && self.receiver.as_ref().is_none_or(Receive::has_greeted)
-    }
-
     /// What came over the transport, in pieces of any size.
     pub(super) fn feed(&mut self, turn: &mut Turn<'_, '_>, payload: &[u8]) -> Result<(), Stop> {
         if self.kept.is_empty() {
@@ -175,13 +170,12 @@ impl<T: Tenant> Session<T> {
         let reason = match stop {
             Stop::Reason(reason) => reason.clone(),
             Stop::CloseFrame => CloseReason::ClientClosed(None),
-            Stop::Refused(HandshakeError::Canceled) if !self.machine.is_open() => CloseReason::HandshakeTimeout,
+            Stop::Refused(HandshakeError::Canceled) => CloseReason::HandshakeTimeout,
             Stop::Refused(e) => CloseReason::HandshakeRefused(e.to_string().into()),
         };
         link.close(reason.clone());
         let fetches = link.facts().transport == Transport::LongPolling && reason != CloseReason::Shutdown;
         let patience = if fetches { link.disconnect_timeout() } else { link.options().close_timeout };
-        link.deadlines.closing(link.shared.sweep.now(), patience);
         let keep_queued = match stop {
             Stop::Refused(_) => true,
             Stop::CloseFrame => false,
@@ -190,10 +184,13 @@ impl<T: Tenant> Session<T> {
             ) => false,
             Stop::Reason(_) => true,
         };
-        let is_open = self.is_open();
-        link.finish(keep_queued && (is_open || !self.machine.is_open()));
+        // the client has shaken hands, and knows it
+        let is_open = !link.finish(keep_queued) && self.machine.is_open();
+        // after that no answer to the handshake comes, which would begin other times
+        link.deadlines.closing(link.shared.sweep.now(), patience);
         let detailed = link.has_detailed_errors();
         match stop {
+            Stop::Refused(_) if is_open => {}
             Stop::Refused(e) => link.control(Frame::handshake_response(Protocol::Json, Some(&e.text(detailed)))),
             Stop::Reason(reason) if reason.says_goodbye() && is_open => {
                 let error = link.told(reason);

@@ -112,7 +112,7 @@ impl UserGroups {
     #[cfg(feature = "service")]
     pub(super) fn is_empty(&self) -> bool {
         let now = Instant::now();
-        self.users.iter().all(|groups| groups.iter().all(|known| known.until <= now))
+        self.users.iter().all(|user| user.groups.iter().all(|known| known.until <= now))
     }
 
     pub(super) fn contains(&self, user: &str, group: &str) -> bool {

@@ -106,6 +106,8 @@ pub(crate) enum ServerGone {
     Broken,
     #[error("the service is shutting down")]
     Shutdown,
+    #[error("a defect of the service")]
+    Panicked,
 }
 
 impl ServerLink {
@@ -260,6 +262,21 @@ impl ServerLink {
         is_crowded
     }
 
+    /// Clients that wait for room here.
+    #[cfg(test)]
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.outbound.lock().waiting.len()
+    }
+
+    /// A client no longer waits for room here.
+    pub(crate) fn waits_no_more(&self, client: &ConnectionId) {
+        let waiting = &mut self.outbound.lock().waiting;
+        waiting.remove(client);
+        if waiting.is_empty() {
+            *waiting = HashMap::new();
+        }
+    }
+
     /// It takes no new client for now.
     pub(super) fn is_stuck(&self) -> bool {
         self.outbound.lock().is_crowded(self.limit)
@@ -403,6 +420,7 @@ impl ServerGone {
             Self::Violated => "violated",
             Self::Broken => "broken",
             Self::Shutdown => "shutdown",
+            Self::Panicked => "panicked",
         }
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout, timeout_at};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// A server connection that was let in, before its first byte.
 pub(super) struct Accepted {
@@ -100,6 +100,13 @@ struct Guard<'a> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // it takes its clients with it: who operates the service has to see that
+            self.link.close(ServerGone::Panicked);
+            self.hub.server_metrics.ended(ServerGone::Panicked.label());
+            let clients = self.link.client_count();
+            error!(id = self.link.id(), server = %self.link.server_id(), hub = %self.link.hub(), clients, "the task of a server connection panicked");
+        }
         self.link.close(ServerGone::Lost);
         self.hub.server_left(self.link);
     }
@@ -344,6 +351,22 @@ const STRETCH: usize = 1024 * 1024;
 mod tests {
     use super::*;
     use crate::service::ClientOptions;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    #[test]
+    fn a_server_connection_whose_task_panics_is_counted_and_found_no_more() {
+        let hub = ServiceHub::new("hub", &"i".into(), &ClientOptions::default());
+        let link = ServerLink::new("", "a".into(), &hub, 1024);
+        link.shake_hands(Default::default());
+        hub.servers.add(&link);
+        let task = AssertUnwindSafe(|| {
+            let _guard = Guard { hub: &hub, link: &link };
+            std::panic::resume_unwind(Box::new("a bug"));
+        });
+        assert!(catch_unwind(task).is_err());
+        assert_eq!(hub.server_metrics.endings().get("panicked"), Some(&1));
+        assert!(link.is_closed() && hub.servers.count() == 0);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_server_that_takes_a_byte_now_and_then_is_cut_in_time() {

@@ -170,6 +170,7 @@ impl Registry {
         identity: &Identity,
         transport: Transport,
     ) -> Result<Started, Unusable> {
+        self.let_lapse(&mut self.lapsing.lock(), Instant::now());
         let mut known = self.connections.get_mut(&token).ok_or(Unusable::Unknown)?;
         if !known.identity.is_same_user(identity) {
             return Err(Unusable::Foreign);
@@ -294,14 +295,10 @@ impl Registry {
         }
     }
 
-    fn forget_lapsed(&self, lapsing: &mut VecDeque<(Instant, ConnectionToken)>, now: Instant) {
-        while lapsing.front().is_some_and(|(until, _)| *until <= now) {
-            let (_, token) = lapsing.pop_front().expect("there is a front");
-            let lapsed = self.connections.remove_if(&token, |_, known| known.transport.is_none());
-            if let Some(channel) = lapsed.and_then(|(_, known)| known.channel) {
-                channel.dispose();
-            }
-        }
+    /// No more connections may have a transport.
+    #[cfg(feature = "service")]
+    pub(crate) fn is_full(&self) -> bool {
+        self.started.load(Relaxed) >= self.most_started
     }
 
     /// A place among the connections that have a transport, if there is one.

@@ -805,3 +805,341 @@ pub(crate) async fn request(addr: SocketAddr, method: &str, path: &str, headers:
     let head = answer.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
     (answer.status, head, answer.text())
 }
+
+/// Sends numbered messages of 64 KiB to a client that does not read, until the service asks for a pause. Gives how many.
+async fn send_until_paused(server: &mut ServicePeer, id: &str) -> usize {
+    for number in 0..1000 {
+        server.data(id, numbered(number).as_bytes()).await;
+        // an answer behind it
+        server.say(message(24, [Mp::str(id), Mp::Int(number as i128), nothing()])).await;
+        let mut answer = server.hear().await;
+        let paused = code(&answer) == 39;
+        if paused {
+            assert_eq!(flow_of(&answer), (id, 1), "{answer}");
+            server.say(flow(id, 2)).await;
+            answer = server.hear().await;
+        }
+        assert_eq!((code(&answer), part(&answer, 2)), (20, Some(&Mp::Int(1))), "the client is there: {answer}");
+        if paused {
+            return number + 1;
+        }
+    }
+    panic!("nobody asks for a pause");
+}
+
+fn numbered(number: usize) -> String {
+    format!("{number}-{}\u{1e}", "x".repeat(64 * 1024))
+}
+
+/// Hears numbered messages, from one number to before another.
+async fn hear_numbered(client: &mut Client, from: usize, to: usize) {
+    let mut rest = String::new();
+    for number in from..to {
+        if rest.is_empty() {
+            rest = client.hear().await;
+        }
+        let (one, more) = rest.split_once('\u{1e}').unwrap_or((&rest, ""));
+        assert!(one.starts_with(&format!("{number}-")), "{number}: {}", &one[..9]);
+        rest = more.to_owned();
+    }
+}
+
+/// Message 39 about a client.
+fn flow(id: &str, operation: i128) -> Mp {
+    message(39, [Mp::str(id), Mp::Int(1), Mp::Int(operation), nothing()])
+}
+
+fn flow_of(message: &Mp) -> (&str, i128) {
+    match (code(message), part(message, 2), part(message, 3)) {
+        (39, Some(Mp::Int(1)), Some(Mp::Int(operation))) => (text(message, 1), *operation),
+        _ => panic!("{message}"),
+    }
+}
+
+#[tokio::test]
+async fn a_server_is_asked_to_pause_for_a_client_that_reads_slowly_and_to_go_on() {
+    guard(async {
+        let addr = started().await;
+        let mut server = server(addr, "a").await;
+        let (mut client, id) = welcomed(addr, &mut server, json!({})).await;
+        let (mut other, other_id) = welcomed(addr, &mut server, json!({})).await;
+        for _ in 0..2 {
+            let sent = send_until_paused(&mut server, &id).await;
+            // what was under way, and whoever does not care
+            for number in sent..sent + 16 {
+                server.data(&id, numbered(number).as_bytes()).await;
+            }
+            other.is_served(&mut server, &other_id).await;
+            hear_numbered(&mut client, 0, sent + 16).await;
+            assert_eq!(flow_of(&server.hear().await), (&*id, 3));
+            client.is_served(&mut server, &id).await;
+        }
+        // one that goes while its server pauses
+        send_until_paused(&mut server, &id).await;
+        drop(client);
+        assert_eq!(flow_of(&server.hear().await), (&*id, 3));
+        assert_eq!(text(&server.hear_code(5).await, 1), id);
+        server.say(flow(&id, 2)).await;
+        other.is_served(&mut server, &other_id).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_for_which_much_waits_is_still_heard() {
+    guard(async {
+        let addr = started().await;
+        let mut server = server(addr, "a").await;
+        let (mut client, id) = welcomed(addr, &mut server, json!({})).await;
+        // more than a megabyte
+        let sent = send_until_paused(&mut server, &id).await;
+        client.say(r#"{"type":5,"invocationId":"1"}"#).await;
+        assert_eq!(server.hear_data(&id).await, "{\"type\":5,\"invocationId\":\"1\"}\u{1e}");
+        hear_numbered(&mut client, 0, sent).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_whose_server_never_answers_its_handshake_is_told_so_in_its_time() {
+    guard(async {
+        let addr = started().await;
+        let mut server = server(addr, "a").await;
+        let mut client = Client::ask(addr, json!({"asrs.s.cht": "1"})).await;
+        let id = text(&server.hear_code(4).await, 1).to_owned();
+        server.hear_code(6).await;
+        // what others send changes nothing
+        server.say(message(10, [Mp::Array(vec![]), payloads([("json", b"broadcast\x1e")]), nothing()])).await;
+        client.expect_end(r#"{"error":"Handshake was canceled."}"#).await;
+        assert_eq!(text(&server.hear_code(5).await, 1), id);
+        // one that was answered stays
+        let (mut client, id) = welcomed(addr, &mut server, json!({"asrs.s.cht": "1"})).await;
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        client.is_served(&mut server, &id).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_answered_too_late_has_been_told_and_nobody_else_notices() {
+    guard(async {
+        let mut options = ServiceOptions::default();
+        options.clients.connection.outbound_limit = 64 * 1024;
+        let addr = start(options).await;
+        let mut server = server(addr, "a").await;
+        let (mut other, other_id) = welcomed(addr, &mut server, json!({})).await;
+        let mut late = Client::ask(addr, json!({})).await;
+        let id = text(&server.hear_code(4).await, 1).to_owned();
+        server.hear_code(6).await;
+        // more than is kept back for it
+        for number in 0..2 {
+            let payload = numbered(number);
+            let all = payloads([("json", payload.as_bytes())]);
+            server.say(message(10, [Mp::Array(vec![]), all, nothing()])).await;
+            hear_numbered(&mut other, number, number + 1).await;
+        }
+        late.expect_end(r#"{"error":"Connection closed with an error."}"#).await;
+        assert_eq!(text(&server.hear_code(5).await, 1), id);
+        server.data(&id, b"{}\x1e").await;
+        server.data(&id, b"{\"type\":6}\x1e").await;
+        other.is_served(&mut server, &other_id).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_applications_with_a_hub_of_the_same_name_have_clients_of_their_own() {
+    guard(async {
+        let addr = started().await;
+        let mut applications = Vec::new();
+        for hub in ["one_chat", "two_chat"] {
+            let mut server = ServicePeer::connect(addr, hub, &Introduction::of("a")).await;
+            let token = client_token(hub, json!({"asrs.s.uid": "ann"}));
+            let mut client = Client(open(addr, &format!("/client/?hub={hub}&access_token={token}"), "").await);
+            client.say(r#"{"protocol":"json","version":1}"#).await;
+            let id = text(&server.welcome().await, 1).to_owned();
+            client.expect("{}").await;
+            applications.push((hub, server, client, id));
+        }
+        for (hub, server, _, id) in &mut applications {
+            let own = format!("of {hub}\u{1e}");
+            let own = payloads([("json", own.as_bytes())]);
+            server.say(message(10, [Mp::Array(vec![]), own.clone(), nothing()])).await;
+            server.say(message(8, [Mp::str("ann"), own, nothing()])).await;
+            assert_eq!(server.ask(1, message(24, [Mp::str(id), Mp::Int(1), nothing()])).await, 1);
+        }
+        let foreign = applications[1].3.clone();
+        assert_eq!(applications[0].1.ask(2, message(24, [Mp::str(&foreign), Mp::Int(2), nothing()])).await, 2);
+        applications[0].1.data(&foreign, b"not for it\x1e").await;
+        applications[0].1.close_client(&foreign, "").await;
+        for (hub, server, client, id) in &mut applications {
+            let mut heard = String::new();
+            while heard.matches("of ").count() < 2 {
+                heard += &client.hear().await;
+            }
+            assert_eq!(heard.replace('\u{1e}', ""), format!("of {hub}of {hub}"));
+            client.is_served(server, id).await;
+        }
+        // and a token of the one is none of the other
+        let token = client_token("one_chat", json!({}));
+        let header = format!("Authorization: Bearer {token}\r\n");
+        assert_eq!(request(addr, "POST", "/client/negotiate?hub=two_chat", &header).await.0, 401);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_uploads_keeps_no_broadcast_from_others_of_its_server_connection() {
+    guard(async {
+        let addr = started().await;
+        let mut server = server(addr, "a").await;
+        let (uploading, id) = welcomed(addr, &mut server, json!({})).await;
+        let (mut other, other_id) = welcomed(addr, &mut server, json!({})).await;
+        let call = format!("{{\"type\":1,\"target\":\"{}\",\"arguments\":[]}}\u{1e}", "x".repeat(32 * 1024));
+        let frame = Frame::text(call.clone()).encode();
+        let upload = tokio::spawn(async move {
+            let Client(mut peer) = uploading;
+            for _ in 0..400 {
+                peer.send(&frame[..]).await.unwrap();
+            }
+            peer
+        });
+        let (loudest, mut loud) = (Arc::new(AtomicUsize::new(0)), 0);
+        let listener = loudest.clone();
+        let listening = tokio::spawn(async move {
+            for number in 0..100 {
+                other.expect(&number.to_string()).await;
+                listener.store(number + 1, Relaxed);
+            }
+            other
+        });
+        while loud < 400 {
+            let data = server.hear().await;
+            // so much came at once that the server was not read for a moment
+            if code(&data) == 22 {
+                continue;
+            }
+            assert_eq!((code(&data), text(&data, 1), payload(&data)), (6, &*id, call.as_bytes()));
+            loud += 1;
+            if loud % 4 == 0 {
+                let text = format!("{}\u{1e}", loud / 4 - 1);
+                let excluded = Mp::Array(vec![Mp::str(&id)]);
+                server.say(message(10, [excluded, payloads([("json", text.as_bytes())]), nothing()])).await;
+            }
+            if loud == 200 {
+                // half of the upload is still to come
+                eventually!(loudest.load(Relaxed) > 0);
+            }
+        }
+        let mut other = listening.await.unwrap();
+        drop(upload.await.unwrap());
+        assert_eq!(text(&server.hear_code(5).await, 1), id);
+        other.is_served(&mut server, &other_id).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_of_a_crowded_server_goes_to_another_that_comes() {
+    guard(async {
+        let mut options = ServiceOptions::default();
+        options.outbound_limit = 64 * 1024;
+        let addr = start(options).await;
+        let mut deaf = server(addr, "a").await;
+        let (mut client, _) = welcomed(addr, &mut deaf, json!({})).await;
+        let call = format!("{{\"type\":1,\"target\":\"{}\",\"arguments\":[]}}\u{1e}", "x".repeat(8192));
+        let many: Vec<u8> = std::iter::repeat_n(Frame::text(call).encode(), 4000).flatten().collect();
+        let taken = client.0.push_without_reading(&many, Duration::from_millis(500)).await;
+        assert!(taken < many.len(), "all of it was taken in");
+        let mut late = Client::ask(addr, json!({})).await;
+        let mut next = server(addr, "b").await;
+        let id = text(&next.welcome().await, 1).to_owned();
+        late.expect("{}").await;
+        late.is_served(&mut next, &id).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_polling_client_for_which_more_than_a_megabyte_waits_is_ended() {
+    guard(async {
+        let addr = started().await;
+        let mut server = server(addr, "a").await;
+        let header = format!("Authorization: Bearer {}\r\n", client_token("chat", json!({"asrs.s.ttl": "60"})));
+        let made = request(addr, "POST", "/client/negotiate?hub=chat&negotiateVersion=1", &header).await.2;
+        let made: Value = serde_json::from_str(&made).unwrap();
+        let path = format!("/client/?hub=chat&id={}", made["connectionToken"].as_str().unwrap());
+        assert_eq!(request(addr, "GET", &path, &header).await.0, 200);
+        assert_eq!(post(addr, &path, &header, "{\"protocol\":\"json\",\"version\":1}\u{1e}").await, 200);
+        let id = text(&server.welcome().await, 1).to_owned();
+        assert_eq!(request(addr, "GET", &path, &header).await.2, "{}\u{1e}");
+        for number in 0..16 {
+            server.data(&id, numbered(number).as_bytes()).await;
+        }
+        assert_eq!(
+            [1, 3].map(|operation| (&*id, operation)),
+            [flow_of(&server.hear().await), flow_of(&server.hear().await)]
+        );
+        assert_eq!(text(&server.hear_code(5).await, 1), id);
+        assert_eq!(request(addr, "GET", &path, &header).await.2, format!("{COME_BACK}\u{1e}"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_sends_messages_of_megabytes_over_a_web_socket() {
+    guard(async {
+        let addr = started().await;
+        let mut server = server(addr, "a").await;
+        let (mut client, id) = welcomed(addr, &mut server, json!({})).await;
+        let large = format!("{{\"type\":1,\"target\":\"{}\",\"arguments\":[]}}", "x".repeat(3 << 20));
+        client.say(&large).await;
+        assert!(server.hear_data(&id).await == format!("{large}\u{1e}"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_negotiated_connection_lapses() {
+    guard(async {
+        let mut options = ServiceOptions::default();
+        assert_eq!(options.clients.negotiate_timeout, Duration::from_secs(5));
+        options.clients.negotiate_timeout = Duration::from_millis(100);
+        let addr = start(options).await;
+        let header = format!("Authorization: Bearer {}\r\n", client_token("chat", json!({})));
+        let made = request(addr, "POST", "/client/negotiate?hub=chat&negotiateVersion=1", &header).await.2;
+        let made: Value = serde_json::from_str(&made).unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let path = format!("/client/?hub=chat&id={}", made["connectionToken"].as_str().unwrap());
+        assert_eq!(request(addr, "GET", &path, &header).await.0, 404);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn clients_count_from_their_admission() {
+    guard(async {
+        let mut options = ServiceOptions::default();
+        options.clients.max_connections = Some(1);
+        let addr = start(options).await;
+        let mut server = server(addr, "a").await;
+        // it has not shaken hands
+        let silent = Client::connect(addr, json!({})).await;
+        let token = client_token("chat", json!({}));
+        let status = async || {
+            let mut peer = tcp(addr).await;
+            peer.send(upgrade(&format!("/client/?hub=chat&access_token={token}"), "")).await.unwrap();
+            peer.response_head().await.unwrap().status
+        };
+        assert_eq!(status().await, 429);
+        let header = format!("Authorization: Bearer {token}\r\n");
+        assert_eq!(request(addr, "POST", "/client/negotiate?hub=chat", &header).await.0, 429);
+        drop(silent);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        while request(addr, "POST", "/client/negotiate?hub=chat", &header).await.0 != 200 {
+            assert!(tokio::time::Instant::now() < deadline, "its place is never free");
+        }
+        welcomed(addr, &mut server, json!({})).await;
+    })
+    .await;
+}

@@ -1,6 +1,7 @@
+use super::bound::Limits;
 use super::{ClientOptions, Clients, kept, terms};
 use crate::auth::LONGEST_TOKEN;
-use crate::connection::Endpoint;
+use crate::connection::{ConnectionOptions, Endpoint};
 use crate::lifetime::Lifetime;
 use crate::observe::HubMetrics;
 use crate::protocol::negotiate::{NegotiateError, NegotiateRequest};
@@ -45,12 +46,17 @@ impl ClientFace {
             results,
             instance,
             grace: options.server_grace,
-            relay_limit: options.relay_limit,
+            limits: Limits { relay: options.relay_limit, pause: options.pause_above },
             tasks: tasks.clone(),
             waiting: Default::default(),
         });
-        let endpoint = Arc::new(Endpoint::new(clients.clone(), options.connection.clone(), metrics, tasks));
-        let endpoints = Endpoints::new(options.transport.clone(), None, endpoint.clone());
+        // a client that is not read because of what its server sends could neither ping nor cancel that
+        let connection = ConnectionOptions { reply_limit: usize::MAX, ..options.connection.clone() };
+        let endpoint = Arc::new(Endpoint::new(clients.clone(), connection, metrics, tasks));
+        let mut transport = options.transport.clone();
+        transport.negotiate_timeout = options.negotiate_timeout;
+        transport.max_connections = options.max_connections.unwrap_or(usize::MAX).min(transport.max_connections);
+        let endpoints = Endpoints::new(transport, None, endpoint.clone());
         Arc::new(Self { clients, endpoint, endpoints })
     }
 
@@ -157,7 +163,8 @@ fn admit(service: &Service, request: &mut Request) -> Result<Arc<ClientFace>, Re
     if service.is_closed() {
         return Err(Refused::ShuttingDown);
     }
-    if options.max_connections.is_some_and(|most| face.clients.lifetime.connection_count() >= most) {
+    // whoever comes at the same moment is refused by the registry
+    if face.registry().is_full() {
         return Err(Refused::Full);
     }
     let granted = granted(&face, &identity, request, options);

@@ -19,9 +19,11 @@ use super::{ClientResults, Servers};
 use crate::connection::{Link, Tenant};
 use crate::lifetime::Lifetime;
 use crate::protocol::hub::{HandshakeError, HandshakeRequest, Protocol};
-use bound::Shared;
+use crate::transport::{ConnectionId, Transport};
+use bound::{Limits, Shared};
 use parking_lot::Mutex;
 use passed::Passing;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -36,25 +38,28 @@ pub(crate) struct Clients {
     /// The name of this process among those of the service.
     instance: Arc<str>,
     grace: Duration,
-    relay_limit: usize,
+    limits: Limits,
     tasks: TaskTracker,
-    /// Those for which there is no server, or no other one.
-    waiting: Mutex<Vec<Weak<Link>>>,
+    /// Those for which there is no server, no other one, or none with room.
+    waiting: Mutex<HashMap<ConnectionId, Weak<Link>>>,
 }
 
 impl Clients {
     /// A server connection has shaken hands: whoever waits for one has another look.
     pub(crate) fn server_came(&self) {
         let waiting = std::mem::take(&mut *self.waiting.lock());
-        waiting.iter().filter_map(Weak::upgrade).for_each(|link| link.resume());
+        waiting.values().filter_map(Weak::upgrade).for_each(|link| link.resume());
     }
 
+    /// Has the client [resumed](Link::resume) when a server comes. One may have come just before: look again after this.
     fn wait_for_server(&self, link: &Arc<Link>) {
-        let mut waiting = self.waiting.lock();
-        if waiting.len() == waiting.capacity() {
-            waiting.retain(|link| link.strong_count() > 0);
-        }
-        waiting.push(Arc::downgrade(link));
+        self.waiting.lock().insert(*link.id(), Arc::downgrade(link));
+    }
+
+    /// The client waits neither for a server nor for room at one.
+    fn waits_no_more(&self, link: &Link) {
+        self.waiting.lock().remove(link.id());
+        self.servers.links().iter().for_each(|server| server.waits_no_more(link.id()));
     }
 }
 
@@ -68,9 +73,16 @@ impl Tenant for Clients {
     fn open(self: &Arc<Self>, link: &Arc<Link>, request: &[u8]) -> Passing {
         link.credential.take_news();
         link.hold();
-        Passing::new(self.clone(), Arc::new(Shared::new(link.clone(), request, self.relay_limit)))
+        let limits = match link.facts().transport {
+            Transport::LongPolling => self.limits.at_most(MOST_POLLED),
+            _ => self.limits.at_most(usize::MAX),
+        };
+        Passing::new(self.clone(), Arc::new(Shared::new(link.clone(), request, limits)))
     }
 }
+
+/// Bytes that may wait for a client over long polling, as in the cloud.
+const MOST_POLLED: usize = 1_000_000;
 
 impl fmt::Debug for Clients {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

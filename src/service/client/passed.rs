@@ -1,4 +1,4 @@
-use super::bound::Shared;
+use super::bound::{Bound, Shared};
 use super::{Clients, claims, kept};
 use crate::connection::{CloseReason, Link, Receive, Sort, Sorted, Turn};
 use crate::protocol::hub::{DecodeError, Kind, Message as HubMessage, Protocol};
@@ -9,6 +9,7 @@ use crate::transport::Identity;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// One client's side of the service: passes on what it says, whole message by whole message, to the server connection that carries it.
 ///
@@ -26,10 +27,13 @@ pub(crate) struct Passing {
     refused: Option<Box<[u8]>>,
     /// It is woken when it may have become calm, and moves then.
     settles: bool,
-    /// It is woken when a server connection comes.
+    /// It is woken when a server connection comes, or has room.
     waits: bool,
-    /// Its time to wait for a first server is running.
-    is_timed: bool,
+    /// It may be on lists of those that wait.
+    is_listed: bool,
+    /// Since when it has waited for a first server, and when it is woken to look whether that was too long.
+    waited_since: Option<Instant>,
+    looks_at: Option<Instant>,
 }
 
 /// What came of the search for a server connection.
@@ -61,7 +65,17 @@ impl Sort for Passed<'_> {
 
 impl Passing {
     pub(super) fn new(hub: Arc<Clients>, shared: Arc<Shared>) -> Self {
-        Self { hub, shared, server: None, refused: None, settles: false, waits: false, is_timed: false }
+        Self {
+            hub,
+            shared,
+            server: None,
+            refused: None,
+            settles: false,
+            waits: false,
+            is_listed: false,
+            waited_since: None,
+            looks_at: None,
+        }
     }
 
     /// Has a server connection carry the client.
@@ -71,19 +85,59 @@ impl Passing {
             let Some(server) = self.hub.servers.choose(sticky(&identity)) else { return Outcome::NoServer };
             // what is said about a client is never refused: a storm of them would grow what waits for a server without end
             if server.is_crowded(&self.shared.link) {
+                // whichever has room first is to say so
+                let links = self.hub.servers.links();
+                links.iter().filter(|link| link.is_routable()).for_each(|link| {
+                    link.is_crowded(&self.shared.link);
+                });
                 return Outcome::Crowded;
             }
+            let bound = self.shared.next(&server);
             // otherwise it has ended since it was chosen
-            if server.bind(Arc::new(self.shared.next())) {
-                self.shared.is_bound();
-                if let Some(from) = from {
-                    from.unbind(self.shared.link.id());
-                    self.say_goodbye(from, Some(&server));
+            if server.bind(bound.clone()) && self.moves_to(&server, &bound) {
+                match from {
+                    None => self.shared.link.expect_answer(),
+                    Some(from) => {
+                        from.unbind(self.shared.link.id());
+                        self.say_goodbye(from, Some(&server));
+                    }
                 }
                 self.introduce(&server, &identity, from);
                 self.server = Some(server);
                 return Outcome::Connected;
             }
+        }
+    }
+
+    /// Has a server connection carry the client that it is bound to. Not one that goes: it may have told those that it carries before the client
+    /// was among them.
+    fn moves_to(&self, server: &ServerLink, bound: &Bound) -> bool {
+        let moves = server.is_routable() && self.shared.move_to(bound);
+        if !moves {
+            server.unbind(self.shared.link.id());
+        }
+        moves
+    }
+
+    /// Has a server connection carry the client, or has it resumed when that may be possible.
+    fn connect_or_wait(&mut self, from: Option<&ServerLink>) -> Outcome {
+        let mut outcome = self.connect(from);
+        if !matches!(outcome, Outcome::Connected) {
+            (self.waits, self.is_listed) = (true, true);
+            self.hub.wait_for_server(&self.shared.link);
+            // one may have come since, when there was nobody to wake
+            outcome = self.connect(from);
+        }
+        if matches!(outcome, Outcome::Connected) {
+            self.wait_no_more();
+        }
+        outcome
+    }
+
+    fn wait_no_more(&mut self) {
+        self.waits = false;
+        if std::mem::take(&mut self.is_listed) || self.refused.is_some() {
+            self.hub.waits_no_more(&self.shared.link);
         }
     }
 
@@ -108,10 +162,15 @@ impl Passing {
             payload: &self.shared.handshake,
             ext: Ext::of_data(DATA_HANDSHAKE),
         });
+        if server.client(link.id().as_str()).is_none() {
+            // the server was told that the client has gone before it heard that it had come
+            self.say_goodbye(server, None);
+        }
     }
 
     /// Tells a server that the client has left it, for another one if there is one.
     fn say_goodbye(&self, server: &ServerLink, to: Option<&ServerLink>) {
+        self.shared.end_pause(server);
         let headers = to.map(|to| (kept::MIGRATE_TO, vec![&**to.server_id()]));
         server.send(&Message::CloseConnection {
             connection_id: self.shared.link.id().as_str(),
@@ -124,11 +183,7 @@ impl Passing {
     /// Moves to another server, if its own is about to stop and there is one. Without one it stays, and is looked at again when one comes.
     fn migrate(&mut self) {
         let Some(from) = self.server.clone().filter(|_| !self.waits && self.shared.is_to_migrate()) else { return };
-        match self.connect(Some(&from)) {
-            Outcome::Connected => {}
-            Outcome::Crowded => self.waits = true,
-            Outcome::NoServer => self.wait_for_server(),
-        }
+        self.connect_or_wait(Some(&from));
     }
 
     /// Moves as soon as it is calm. What the old server has not answered when a client moves is never answered: one that has just spoken
@@ -152,30 +207,32 @@ impl Passing {
 
     /// Finds a server connection for a client that has none, or has it wait for one if it may.
     fn find_server(&mut self) -> Result<(), CloseReason> {
-        match self.connect(None) {
+        let patience = match self.connect_or_wait(None) {
             Outcome::Connected => return Ok(()),
-            Outcome::Crowded => {
-                self.waits = true;
-                return Ok(());
-            }
-            Outcome::NoServer if self.hub.grace.is_zero() => return Err(no_server()),
-            Outcome::NoServer => self.wait_for_server(),
+            Outcome::Crowded => self.hub.grace.max(CROWDED),
+            Outcome::NoServer => self.hub.grace,
+        };
+        let since = *self.waited_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= patience {
+            return Err(no_server());
         }
-        if !std::mem::replace(&mut self.is_timed, true) {
-            let (link, shared, grace) = (self.shared.link.clone(), self.shared.clone(), self.hub.grace);
-            self.hub.tasks.spawn(async move {
-                let ended = link.ended();
-                if tokio::time::timeout(grace, ended.cancelled()).await.is_err() && shared.is_waiting() {
-                    link.close(no_server());
-                }
-            });
-        }
+        self.look_at(since + patience);
         Ok(())
     }
 
-    fn wait_for_server(&mut self) {
-        self.waits = true;
-        self.hub.wait_for_server(&self.shared.link);
+    /// Has the client resumed at a time, if it is not before.
+    fn look_at(&mut self, time: Instant) {
+        if self.looks_at.is_some_and(|other| other >= time) {
+            return;
+        }
+        self.looks_at = Some(time);
+        let link = self.shared.link.clone();
+        self.hub.tasks.spawn(async move {
+            let ended = link.ended();
+            if tokio::time::timeout_at(time, ended.cancelled()).await.is_err() {
+                link.resume();
+            }
+        });
     }
 
     fn pass(&mut self, framed: &[u8], kind: Kind) -> Result<(), CloseReason> {
@@ -263,6 +320,9 @@ impl Receive for Passing {
             self.find_server()?;
         }
         self.migrate_when_calm();
+        if let Some(server) = &self.server {
+            self.shared.ease(server);
+        }
         if let Some(refused) = self.refused.take() {
             let protocol = turn.link.protocol();
             let kind = next_body(protocol, &refused).map_or(Kind::Unknown, |body| Kind::of(protocol, body));
@@ -279,16 +339,14 @@ impl Receive for Passing {
         self.refused.is_some() || self.server.is_none()
     }
 
-    fn has_greeted(&self) -> bool {
-        self.shared.has_greeted()
-    }
-
     fn closed(&mut self, link: &Arc<Link>, _: &CloseReason) {
         self.hub.lifetime.remove(link);
-        if let Some(server) = self.server.take()
-            && server.unbind(link.id())
-        {
+        self.wait_no_more();
+        let Some(server) = self.server.take() else { return };
+        if server.unbind(link.id()) {
             self.say_goodbye(&server, None);
+        } else {
+            self.shared.end_pause(&server);
         }
     }
 }
@@ -319,6 +377,8 @@ fn no_server() -> CloseReason {
 const REPEATS: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(400), Duration::from_secs(2)];
 /// Silence of a client after which it waits for no answer, as far as one can tell.
 const CALM: Duration = Duration::from_millis(500);
+/// How long a client waits at least while all servers have too much to read.
+const CROWDED: Duration = Duration::from_secs(15);
 /// What clients of the real service are told.
 const NO_SERVER: &str = "SignalR Service is now in 'Default' service mode. Current mode works as a proxy that routes client traffic to the connected app servers. However app servers are not connected.";
 
@@ -327,20 +387,26 @@ mod tests {
     use super::*;
     use crate::backplane::{Answer, Bus};
     use crate::lifetime::{Lifetime, Outgoing};
+    use crate::protocol::service::{Assembler, decode};
+    use crate::protocol::websocket::header_length;
+    use crate::service::client::bound::Limits;
+    use crate::service::{Client, ClientOptions, ClientResults, ServerFacts, ServiceHub};
     use tokio_util::task::TaskTracker;
+
+    const LIMITS: Limits = Limits { relay: 1024, pause: 512 };
 
     fn passing(lifetime: &Arc<Lifetime>, link: &Arc<Link>) -> Passing {
         let hub = Arc::new(Clients {
             lifetime: lifetime.clone(),
             servers: Arc::default(),
-            results: Arc::default(),
+            results: Arc::new(ClientResults::new(Arc::default())),
             instance: "i".into(),
             grace: Duration::ZERO,
-            relay_limit: 1024,
+            limits: LIMITS,
             tasks: TaskTracker::new(),
             waiting: Default::default(),
         });
-        Passing::new(hub, Arc::new(Shared::new(link.clone(), b"", 1024)))
+        Passing::new(hub, Arc::new(Shared::new(link.clone(), b"", LIMITS)))
     }
 
     #[tokio::test]
@@ -364,5 +430,143 @@ mod tests {
         assert_eq!(is_answer(&answer), Ok(true));
         assert_eq!(asked.answer().await, Answer::Result(Protocol::Json, b"[7]".to_vec()));
         assert_eq!(is_answer(&answer), Ok(false), "it was answered");
+    }
+
+    /// The types of the messages that wait for a server.
+    fn sent(server: &ServerLink) -> Vec<&'static str> {
+        let Some((bytes, start)) = server.take_queued() else { return Vec::new() };
+        let mut rest = &bytes[start + header_length(&bytes[start..])..];
+        let (mut messages, mut types) = (Assembler::new(1 << 20), Vec::new());
+        while let Some(body) = messages.next(&mut rest).unwrap() {
+            types.push(match decode(body).unwrap() {
+                Message::OpenConnection(_) => "open",
+                Message::CloseConnection { .. } => "close",
+                Message::ConnectionFlowControl { operation: 1, .. } => "pause",
+                Message::ConnectionFlowControl { operation: 3, .. } => "resume",
+                _ => "data",
+            });
+        }
+        types
+    }
+
+    fn a_server(passing: &Passing, id: &str) -> Arc<ServerLink> {
+        let hub = ServiceHub::new("hub", &"i".into(), &ClientOptions::default());
+        let server = ServerLink::new("", id.into(), &hub, 1024);
+        server.shake_hands(ServerFacts::default());
+        passing.hub.servers.add(&server);
+        server
+    }
+
+    fn a_client() -> (Arc<Link>, Passing) {
+        let link = Link::detached(Identity::anonymous());
+        let passing = passing(&Lifetime::new(Bus::single()), &link);
+        (link, passing)
+    }
+
+    fn carries(server: &ServerLink, link: &Link) -> bool {
+        server.client(link.id().as_str()).is_some()
+    }
+
+    #[test]
+    fn a_client_whose_new_server_connection_goes_before_it_has_moved_there_chooses_again() {
+        let goes: [fn(&ServerLink); 4] = [
+            |server| server.finish().iter().for_each(|client| client.lost()),
+            |server| server.take_clients().iter().for_each(|client| client.lost()),
+            |server| server.clients().iter().for_each(|client| client.migrate()),
+            ServerLink::leave,
+        ];
+        for go in goes {
+            let (link, mut passing) = a_client();
+            let (one, two) = (a_server(&passing, "a"), a_server(&passing, "b"));
+            let bound = passing.shared.next(&one);
+            assert!(one.bind(bound.clone()));
+            go(&one);
+            assert!(!passing.moves_to(&one, &bound));
+            assert!(!carries(&one, &link) && !link.is_closed());
+            one.leave();
+            assert!(matches!(passing.connect(None), Outcome::Connected));
+            assert!(carries(&two, &link));
+            // what is still under way there is nothing to the client
+            bound.lost();
+            bound.migrate();
+            assert!(!link.is_closed() && !passing.shared.is_to_migrate());
+            assert_eq!((sent(&one), sent(&two)), (vec![], vec!["open", "data"]));
+        }
+    }
+
+    #[test]
+    fn a_server_that_drops_a_client_before_it_has_heard_of_it_hears_last_that_it_has_gone() {
+        let (link, passing) = a_client();
+        let server = a_server(&passing, "a");
+        let bound = passing.shared.next(&server);
+        assert!(server.bind(bound.clone()) && passing.moves_to(&server, &bound));
+        passing.say_goodbye(&server, None);
+        server.take_clients().iter().for_each(|client| client.lost());
+        assert_eq!(link.close_reason(), Some(&CloseReason::ServerLost));
+        passing.introduce(&server, &Identity::anonymous(), None);
+        assert_eq!(sent(&server), ["close", "open", "data", "close"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_of_crowded_servers_waits_once_and_not_for_ever() {
+        let (link, mut passing) = a_client();
+        let (one, two) = (a_server(&passing, "a"), a_server(&passing, "b"));
+        let payload = &[0; 2000];
+        for server in [&one, &two] {
+            server.send(&Message::ConnectionData { connection_id: "c", payload, ext: Ext::default() });
+        }
+        for _ in 0..3 {
+            assert_eq!(passing.find_server(), Ok(()));
+            assert_eq!((one.waiting_count(), two.waiting_count(), passing.hub.waiting.lock().len()), (1, 1, 1));
+        }
+        tokio::time::advance(CROWDED).await;
+        assert_eq!(passing.find_server(), Err(no_server()));
+        passing.closed(&link, &no_server());
+        assert_eq!((one.waiting_count(), two.waiting_count(), passing.hub.waiting.lock().len()), (0, 0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_client_is_carried_by_the_server_connection_that_has_room() {
+        let (link, mut passing) = a_client();
+        let full = a_server(&passing, "a");
+        full.send(&Message::ConnectionData { connection_id: "c", payload: &[0; 2000], ext: Ext::default() });
+        assert_eq!(passing.find_server(), Ok(()));
+        let other = a_server(&passing, "b");
+        assert_eq!(passing.find_server(), Ok(()));
+        assert!(carries(&other, &link));
+        assert_eq!((full.waiting_count(), passing.hub.waiting.lock().len()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_pause_ends_once_half_is_taken_or_the_client_leaves() {
+        let (link, mut passing) = a_client();
+        let (one, two) = (a_server(&passing, "a"), a_server(&passing, "b"));
+        one.leave();
+        assert_eq!(passing.find_server(), Ok(()));
+        assert_eq!(sent(&two), ["open", "data"]);
+        let client = two.client(link.id().as_str()).unwrap();
+        client.data(b"{}\x1e", 0);
+        let data = [vec![b'x'; 300], vec![0x1e]].concat();
+        for _ in 0..3 {
+            client.data(&data, 0);
+        }
+        assert_eq!(sent(&two), ["pause"]);
+        passing.shared.ease(&two);
+        assert!(sent(&two).is_empty());
+        link.take_queued();
+        passing.shared.ease(&two);
+        passing.shared.ease(&two);
+        assert_eq!(sent(&two), ["resume"]);
+        for _ in 0..2 {
+            client.data(&data, 0);
+        }
+        assert_eq!(sent(&two), ["pause"]);
+        let three = a_server(&passing, "c");
+        two.leave();
+        client.migrate();
+        passing.migrate();
+        link.take_queued();
+        passing.shared.ease(&three);
+        assert_eq!((sent(&two), sent(&three)), (vec!["resume", "close"], vec!["open", "data"]));
     }
 }
