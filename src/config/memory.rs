@@ -63,7 +63,7 @@ fn service_terms(service: &ServiceOptions) -> Vec<Term> {
         term(
             "server connections: what waits (servers.outbound_limit)",
             servers,
-            service.outbound_limit.saturating_mul(2),
+            service.outbound_limit.saturating_mul(4),
         ),
         term("clients, idle", count, IDLE),
         term(

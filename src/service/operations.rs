@@ -248,7 +248,8 @@ impl Operations {
         let is_refused = change.joins && !is_group_name(change.group.unwrap_or_default());
         if is_refused {
             let (id, server, hub) = (self.link.id(), self.link.server_id(), self.hub.name());
-            warn!(id, %server, %hub, "an application server wants a group whose name is blank or too long");
+            // the name may be a client's choice: nobody must be able to fill the log
+            debug!(id, %server, %hub, "a group is refused whose name is blank or too long");
             if let Some(ack_id) = change.ack_id {
                 self.ack(ack_id, status::INTERNAL_SERVER_ERROR);
             }

@@ -193,4 +193,28 @@ mod tests {
         drop(face);
         assert!(service.open("another").is_ok());
     }
+
+    #[test]
+    fn no_hub_is_given_up_that_somebody_has_just_found() {
+        let options = ServiceOptions { max_hubs: 3, ..ServiceOptions::default() };
+        let service = Service::new(AccessKeys::new(["k".repeat(32)]).unwrap(), options);
+        let opened = std::thread::scope(|scope| {
+            let run = |thread: usize| {
+                let service = &service;
+                move || {
+                    let names = (0..2000).map(|n| format!("hub{}", (n * 7 + thread) % 5));
+                    let found = names.filter_map(|name| service.open(&name).ok().map(|hub| (name, hub)));
+                    let is_kept = |(name, hub): (String, Arc<ServiceHub>)| {
+                        std::thread::yield_now();
+                        service.hub(&name).is_some_and(|known| Arc::ptr_eq(&known, &hub))
+                    };
+                    found.map(is_kept).inspect(|kept| assert!(kept, "it was given up")).count()
+                }
+            };
+            let threads: Vec<_> = (0..4).map(|thread| scope.spawn(run(thread))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>()
+        });
+        assert!(opened > 2000, "{opened}");
+        assert!(service.hubs().len() <= 3);
+    }
 }

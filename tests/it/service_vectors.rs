@@ -1,10 +1,10 @@
 //! Every vector of the service protocol, said by an application server to a live service.
 
-use crate::service_client::{server, started, welcomed};
+use crate::service_client::{Client, server, started, welcomed};
 use crate::support::guard;
 use crate::support::msgpack::Mp;
 use crate::support::rng::Rng;
-use crate::support::service_peer::{ServicePeer, code, message, nothing, part};
+use crate::support::service_peer::{ServicePeer, code, message, nothing, part, text};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -123,6 +123,46 @@ async fn only_a_handshake_is_taken_first_whatever_else_a_vector_says() {
             }
         }
         is_well(addr).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_said_of_clients_in_odd_orders_is_survived() {
+    guard(async {
+        let addr = started().await;
+        let mut server = server(addr, "a").await;
+        // two ask; who came second is answered first, and who came first leaves before it is
+        let mut opened = Vec::new();
+        for _ in 0..2 {
+            let client = Client::ask(addr, json!({})).await;
+            let id = text(&server.hear_code(4).await, 1).to_owned();
+            server.hear_code(6).await;
+            opened.push((client, id));
+        }
+        let (mut second, second_id) = opened.pop().unwrap();
+        let (first, first_id) = opened.pop().unwrap();
+        server.data(&second_id, b"{}\x1e").await;
+        second.expect("{}").await;
+        drop(first);
+        assert_eq!(text(&server.hear_code(5).await, 1), first_id);
+        for _ in 0..2 {
+            server.data(&first_id, b"{}\x1e").await;
+            server.close_client(&first_id, "late").await;
+        }
+        second.is_served(&mut server, &second_id).await;
+        // the end of one that was never answered, and what comes behind an end
+        let mut third = Client::ask(addr, json!({})).await;
+        let third_id = text(&server.hear_code(4).await, 1).to_owned();
+        server.hear_code(6).await;
+        server.close_client(&third_id, "").await;
+        server.data(&third_id, b"{}\x1e").await;
+        while third.hear_or_end().await.is_some() {}
+        // a second answer to a handshake is a message as any other
+        server.data(&second_id, b"{}\x1e").await;
+        second.expect("{}").await;
+        second.is_served(&mut server, &second_id).await;
+        assert!(answers(&mut server).await.is_empty());
     })
     .await;
 }
