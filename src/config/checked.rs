@@ -273,9 +273,14 @@ impl Server {
         if raw.worker_threads == Some(0) {
             return problem("worker_threads", "`server.worker_threads` has to be at least 1".into());
         }
-        if raw.limits.max_connections == 0 || raw.limits.max_rate == Some(0) {
-            let key = if raw.limits.max_connections == 0 { "max_connections" } else { "max_rate" };
-            return problem(&format!("limits.{key}"), format!("`server.limits.{key}` of 0 would let nobody in"));
+        for (key, is_nothing) in [
+            ("max_connections", raw.limits.max_connections == 0),
+            ("max_rate", raw.limits.max_rate == Some(0)),
+            ("max_http2_streams", raw.limits.max_http2_streams == 0),
+        ] {
+            if is_nothing {
+                return problem(&format!("limits.{key}"), format!("`server.limits.{key}` of 0 would let nobody in"));
+            }
         }
         if raw.limits.max_header_bytes < 8 * 1024 {
             return problem(

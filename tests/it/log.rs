@@ -1,7 +1,7 @@
 //! What the server logs while a test runs.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Captures what is logged on this thread, down to debug.
@@ -15,6 +15,10 @@ struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl Captured {
     pub(crate) fn start() -> Self {
+        // With one subscriber alone, tracing asks that of whichever thread comes to a line first whether anybody wants it, and keeps the
+        // answer for all: a test beside this one would silence it.
+        static SECOND: Once = Once::new();
+        SECOND.call_once(|| tracing::subscriber::set_global_default(tracing_subscriber::registry()).expect("no other"));
         let lines = Lines::default();
         let subscriber = tracing_subscriber::fmt()
             .with_writer(lines.clone())
