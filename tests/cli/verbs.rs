@@ -2,6 +2,7 @@
 
 use crate::eventually;
 use crate::program::{KEY, Server, file, hubwire, run};
+use crate::support::service_peer::{self, Introduction, ServicePeer};
 use crate::support::skipped;
 use serde_json::{Value, json};
 use std::io::Read;
@@ -98,6 +99,29 @@ async fn who_is_connected_and_in_what_is_listed() {
     for client in clients {
         client.leave().await;
     }
+}
+
+#[tokio::test]
+async fn application_servers_are_listed_with_what_they_carry() {
+    let key = service_peer::KEY;
+    let server = Server::configured(&format!("[keys]\nprimary = \"{key}\"\n[service]\nenabled = true\n"));
+    let string = format!("Endpoint=http://127.0.0.1:{};AccessKey={key};Version=1.0;", server.data.port());
+    let list = |more: &[&str]| {
+        let verb = ["connections", "--connection-string", &string, "--hub", "news", "--servers"];
+        run(&mut hubwire(&[&verb, more].concat()))
+    };
+    assert_eq!(list(&["--json"]).json(), json!({ "servers": [] }));
+    let connect = |id: &'static str| {
+        let introduction = Introduction::of(id);
+        async move { ServicePeer::connect(server.data, "news", &introduction).await }
+    };
+    let _connections = [connect("web02").await, connect("web01").await, connect("web01").await];
+    let row = |id: &str, connections: u32| json!({ "serverId": id, "connections": connections, "clients": 0, "leaving": false });
+    assert_eq!(list(&["--json"]).json(), json!({ "servers": [row("web01", 2), row("web02", 1)] }));
+    let table = list(&[]).good();
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["serverId", "connections", "clients", "leaving"]);
+    assert_eq!(rows[1..], [["web01", "2", "0", "false"], ["web02", "1", "0", "false"]]);
 }
 
 #[tokio::test]
