@@ -37,3 +37,9 @@ pub mod proxies {}
 #[doc = include_str!("server.md")]
 #[cfg(feature = "server")]
 pub mod server {}
+
+/// Application servers with the .NET service SDK behind the program `hubwire`.
+///
+#[doc = include_str!("service.md")]
+#[cfg(feature = "server")]
+pub mod service {}
