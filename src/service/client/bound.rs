@@ -34,9 +34,10 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    pub(super) fn at_most(self, most: usize) -> Self {
-        let relay = self.relay.min(most);
-        Self { relay, pause: self.pause.min(relay / 2) }
+    /// What counts: the server pauses well before the client ends.
+    pub(super) fn settled(self, polls: bool) -> Self {
+        let pause = if polls { self.pause.min(POLLED) } else { self.pause };
+        Self { relay: self.relay, pause: pause.min(self.relay / 2) }
     }
 
     /// The server may go on when fewer bytes wait.
@@ -44,6 +45,10 @@ impl Limits {
         (self.pause / 2).max(1)
     }
 }
+
+/// What may wait for a client over long polling before its server is asked to pause. The cloud ends one for which a megabyte waits; a few
+/// large answers at once come to that, though it polls as fast as it can.
+const POLLED: usize = 500_000;
 
 #[derive(Default)]
 struct State {
@@ -349,8 +354,9 @@ mod tests {
     #[test]
     fn the_threshold_of_a_pause_lies_below_the_limit() {
         let limits = Limits { relay: 16_000, pause: 1_000 };
-        assert_eq!((limits.at_most(usize::MAX).pause, limits.at_most(usize::MAX).ease()), (1_000, 500));
-        assert_eq!((limits.at_most(1_000).relay, limits.at_most(1_000).pause), (1_000, 500));
-        assert_eq!(limits.at_most(0).ease(), 1);
+        assert_eq!((limits.settled(false).pause, limits.settled(true).ease()), (1_000, 500));
+        assert_eq!(Limits { relay: 1_000, pause: 1_000 }.settled(false).pause, 500);
+        assert_eq!(Limits { relay: 0, pause: 1_000 }.settled(false).ease(), 1);
+        assert_eq!(Limits { relay: 16_000_000, pause: 1_000_000 }.settled(true).pause, POLLED);
     }
 }

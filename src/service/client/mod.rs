@@ -73,16 +73,10 @@ impl Tenant for Clients {
     fn open(self: &Arc<Self>, link: &Arc<Link>, request: &[u8]) -> Passing {
         link.credential.take_news();
         link.hold();
-        let limits = match link.facts().transport {
-            Transport::LongPolling => self.limits.at_most(MOST_POLLED),
-            _ => self.limits.at_most(usize::MAX),
-        };
+        let limits = self.limits.settled(link.facts().transport == Transport::LongPolling);
         Passing::new(self.clone(), Arc::new(Shared::new(link.clone(), request, limits)))
     }
 }
-
-/// Bytes that may wait for a client over long polling, as in the cloud.
-const MOST_POLLED: usize = 1_000_000;
 
 impl fmt::Debug for Clients {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -15,13 +15,12 @@ pub struct ClientOptions {
     #[serde(skip)]
     pub connection: ConnectionOptions,
     /// Bytes of what its own server has sent to one client that may wait: answers, streams. More ends the client. What others send has the
-    /// limit of [`connection`](Self::connection). Default 16 MiB, the largest message that the cloud passes on; over long polling it is 1 MB
-    /// at most, as there.
+    /// limit of [`connection`](Self::connection). Default 16 MiB, the largest message that the cloud passes on.
     #[serde(deserialize_with = "units::size::deserialize")]
     pub relay_limit: usize,
     /// Bytes of the same from which on the application server is asked to pause what it sends to this client, until the client has taken
     /// half of them. Servers with libraries that do not know the request go on, up to [`relay_limit`](Self::relay_limit). Default 1 MiB,
-    /// and never more than half of that limit.
+    /// never more than half of that limit, and over long polling never more than 500 KB.
     #[serde(deserialize_with = "units::size::deserialize")]
     pub pause_above: usize,
     /// Of the HTTP side. Stateful reconnect is offered where the application server allows it, whatever it says there.
