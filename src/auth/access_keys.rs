@@ -18,7 +18,6 @@ pub(crate) struct AccessKeys(Arc<[AccessKey]>);
 struct AccessKey {
     signing: EncodingKey,
     verifying: DecodingKey,
-    well_known: bool,
 }
 
 /// What [`AccessKeys::sign`] makes a token of.
@@ -53,11 +52,6 @@ impl AccessKeys {
             return Err(AccessKeyError::NoKey);
         }
         Ok(Self(keys.into()))
-    }
-
-    /// Whether one of them is [`DEVELOPMENT_KEY`], with which anybody can sign.
-    pub(crate) fn has_development_key(&self) -> bool {
-        self.0.iter().any(|key| key.well_known)
     }
 
     /// Signs a token with the first key, by HS256. In the order that the service's libraries write: header `alg`, `typ`; payload the
@@ -109,7 +103,6 @@ impl AccessKey {
         Ok(Self {
             signing: EncodingKey::from_secret(key.as_bytes()),
             verifying: DecodingKey::from_secret(key.as_bytes()),
-            well_known: key == DEVELOPMENT_KEY,
         })
     }
 }
@@ -480,7 +473,6 @@ mod tests {
         let short = AccessKeys::new([SECONDARY, "too short"]).unwrap_err();
         assert_eq!(short, AccessKeyError::Short { number: 2, bytes: 9 });
         assert!(!short.to_string().contains("too short"));
-        assert!(keys().has_development_key() && !AccessKeys::new([SECONDARY]).unwrap().has_development_key());
         assert!(!format!("{:?}", keys()).contains("ABC"));
     }
 }

@@ -107,6 +107,7 @@ impl ConnectionString {
     }
 
     /// What `client/…` is appended to.
+    #[cfg(test)]
     pub(crate) fn client_base(&self) -> String {
         self.client_endpoint.clone().unwrap_or_else(|| self.service_base())
     }

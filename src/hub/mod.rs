@@ -114,7 +114,7 @@ impl Hub {
 
     /// Who is connected: what the REST API works on.
     #[cfg(feature = "service")]
-    #[allow(dead_code, reason = "for what composes the server")]
+    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "for what composes the server"))]
     pub(crate) fn lifetime(&self) -> &Arc<crate::lifetime::Lifetime> {
         &self.shared.lifetime
     }

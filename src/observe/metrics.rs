@@ -52,7 +52,7 @@ impl ServerMetrics {
     }
 
     /// How many have ended for which reason.
-    #[allow(dead_code, reason = "the page of metrics reads it")]
+    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "the page of metrics reads it"))]
     pub(crate) fn endings(&self) -> BTreeMap<&'static str, u64> {
         self.ended.lock().clone()
     }

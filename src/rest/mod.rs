@@ -20,7 +20,10 @@ mod request;
 mod routes;
 mod server;
 
-#[allow(unused_imports, reason = "what composes the server implements and sets them")]
+#[cfg_attr(
+    not(feature = "server"),
+    allow(unused_imports, reason = "what composes the server implements and sets them")
+)]
 pub(crate) use options::{Hook, Hubs, RestOptions, ServerSeen};
-#[allow(unused_imports, reason = "what composes the server mounts it")]
+#[cfg_attr(not(feature = "server"), allow(unused_imports, reason = "what composes the server mounts it"))]
 pub(crate) use server::routes;

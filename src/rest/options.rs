@@ -94,7 +94,7 @@ pub(crate) struct RestOptions {
 pub(crate) struct Hook<T>(Arc<dyn Fn() -> T + Send + Sync>);
 
 impl<T> Hook<T> {
-    #[allow(dead_code, reason = "for what composes the server")]
+    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "for what composes the server"))]
     pub(crate) fn new(f: impl Fn() -> T + Send + Sync + 'static) -> Self {
         Self(Arc::new(f))
     }

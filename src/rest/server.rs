@@ -28,7 +28,7 @@ pub(super) struct Rest {
 }
 
 /// Makes the routes under `/api/`. They stand on their own: tokens, origins and limits are seen to here.
-#[allow(dead_code, reason = "for what composes the server")]
+#[cfg_attr(not(feature = "server"), allow(dead_code, reason = "for what composes the server"))]
 pub(crate) fn routes(hubs: Arc<dyn Hubs>, keys: AccessKeys, options: RestOptions) -> Router {
     let bodies = Semaphore::new(options.max_parallel_bodies.min(Semaphore::MAX_PERMITS));
     let invokes = Semaphore::new(options.max_parallel_invokes.min(Semaphore::MAX_PERMITS));
